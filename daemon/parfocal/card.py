@@ -1,0 +1,124 @@
+"""The card inside every model bundle: `metadata_props["parfocal"]`, schema `parfocal.model/1`."""
+
+from typing import Literal
+
+import msgspec
+
+from parfocal.prepare import PixelRules
+
+
+class DetectorRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What centred the training crops: a detector's name, `manual` or `external`."""
+
+    name: str
+    fingerprint: str = ""
+
+
+class PrepareCard(msgspec.Struct, frozen=True, kw_only=True):
+    """Both halves of the preparation; `fingerprint` is that of `pixels`, checked at load."""
+
+    pixels: PixelRules
+    fingerprint: str
+    detector: DetectorRules
+
+
+class Confusion(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts [true class][answered class] on groups left out of training, and which groups."""
+
+    counts: tuple[tuple[int, ...], ...]
+    groups: tuple[str, ...]
+    group_kind: str
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """Temperature that divides the logits, fitted on left-out groups (Guo et al. 2017)."""
+
+    temperature: float
+
+
+class Novelty(msgspec.Struct, frozen=True, kw_only=True):
+    """Mahalanobis distance of an LCA to the nearest class mean, made a conformal p-value.
+
+    `mean`: float32 (classes, d), `precision`: float32 (d, d), both base64 of little-endian bytes;
+    `scores`: sorted distances of cells from groups left out of training.
+    """
+
+    mean: str
+    precision: str
+    d: int
+    scores: tuple[float, ...]
+
+
+class Abstention(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell is accepted when it is at least this probable and at most this novel."""
+
+    min_probability: float
+    max_novelty: float
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure with its 95 % interval and how it was got."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    how: str = ""
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the weights come from."""
+
+    data: str
+    data_sha256s: tuple[str, ...]
+    groups: tuple[str, ...]
+    code_version: str
+    seed: int
+    recipe: dict[str, str | float | int | bool | None]
+    metrics: dict[str, Metric]
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored question and its answer, asked at every start.
+
+    `crops`: base64 of uint8 (n, crop_px, crop_px), raw; `logits`, `lca`: base64 float32 of what
+    the trained network answers after `normalize`, shapes (n, classes) and (n, d).
+    """
+
+    n: int
+    crops: str
+    logits: str
+    lca: str
+    tolerance: float = 1e-3
+
+
+class ClassifierCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="classifier"):
+    """Everything a daemon must know to use a classifier, and a person to trust it."""
+
+    schema: Literal["parfocal.model/1"] = "parfocal.model/1"
+    name: str
+    version: str
+    licence: str
+    created_at: str
+    description: str
+    attribution: str = ""
+    classes: tuple[str, ...]
+    prepare: PrepareCard
+    calibration: Calibration
+    novelty: Novelty
+    abstention: Abstention
+    confusion: Confusion | None
+    training: Training
+    golden: Golden
+    caveats: tuple[str, ...] = ()
+    phenotypes: dict[str, str] | None = None
+
+    @property
+    def um_per_px(self) -> float:
+        """Pixel size of the crops."""
+        return self.prepare.pixels.um_per_px
+
+    @property
+    def crop_px(self) -> int:
+        """Side of a crop."""
+        return self.prepare.pixels.crop_px

@@ -1,0 +1,68 @@
+"""The three closed sets of reason codes: why a file, a find or a cell has no answer.
+
+Codes are part of the public contract: stable, lower case, one word or two. Each has one sentence
+that a person can act on. A code may be added in a minor release, never renamed.
+"""
+
+from enum import StrEnum
+
+
+class FileReason(StrEnum):
+    """Why an image file was not scored."""
+
+    EMPTY = "empty"
+    INCOMPLETE = "incomplete"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too_large"
+    CORRUPT = "corrupt"
+    NOT_A_FILE = "not_a_file"
+    UNREADABLE = "unreadable"
+    VANISHED = "vanished"
+    RESOURCE_LIMIT = "resource_limit"
+    NO_SCALE = "no_scale"
+    DUPLICATE = "duplicate"
+    INFERENCE_FAILED = "inference_failed"
+
+
+class ObjectReason(StrEnum):
+    """Why something that was found in a frame was not classified."""
+
+    EDGE = "edge"
+    DEBRIS = "debris"
+    CLUMP = "clump"
+    BLUR = "blur"
+    OVER_LIMIT = "over_limit"
+
+
+class CellReason(StrEnum):
+    """Why the model abstained on a cell that it did classify."""
+
+    LOW_CONFIDENCE = "low_confidence"
+    UNLIKE_TRAINING = "unlike_training"
+
+
+SENTENCES: dict[FileReason | ObjectReason | CellReason, str] = {
+    FileReason.EMPTY: "the file holds no bytes; save the image again",
+    FileReason.INCOMPLETE: "the file ends before the data it declares; save or copy it again",
+    FileReason.NOT_AN_IMAGE: "the content is no TIFF, BMP, PNG or JPEG, whatever its name says",
+    FileReason.UNSUPPORTED: "the image is of a kind parfocal does not read; "
+    "save it as 8 or 16 bit gray or RGB",
+    FileReason.TOO_LARGE: "the image has more pixels or bytes than the configured limit",
+    FileReason.CORRUPT: "the file is complete but cannot be decoded; save it again",
+    FileReason.NOT_A_FILE: "it has an image's name but is a folder, link, pipe or device",
+    FileReason.UNREADABLE: "the system refused to read it; check permissions and the disk",
+    FileReason.VANISHED: "the file was removed before it could be read",
+    FileReason.RESOURCE_LIMIT: "reading it took more memory or time than allowed",
+    FileReason.NO_SCALE: "nothing says how large a pixel is; set um_per_px in the configuration, "
+    "in parfocal-folder.toml or in a sidecar, then reload parfocal",
+    FileReason.DUPLICATE: "the same image was already scored in this flask session",
+    FileReason.INFERENCE_FAILED: "the model failed on this image again and again; see the log",
+    ObjectReason.EDGE: "the crop around it would leave the frame",
+    ObjectReason.DEBRIS: "smaller than any cell",
+    ObjectReason.CLUMP: "touching cells that could not be told apart",
+    ObjectReason.BLUR: "out of focus",
+    ObjectReason.OVER_LIMIT: "the frame holds more cells than the configured limit",
+    CellReason.LOW_CONFIDENCE: "no class is probable enough",
+    CellReason.UNLIKE_TRAINING: "unlike the cells the model was trained on",
+}

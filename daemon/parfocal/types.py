@@ -1,0 +1,289 @@
+"""The values that travel through parfocal, in the order they arise.
+
+`Frame`, `Finds` and `Cells` carry pixels and stay inside a process. The Structs below them cross
+the wire and the journal: they carry no pixels, hold finite numbers only, and are the single source
+of the JSON Schema (`parfocal.schema`).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from parfocal.reasons import CellReason, ObjectReason
+
+Gray = NDArray[np.uint8] | NDArray[np.uint16]
+"""One-channel image, shape (h, w)."""
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+"""An image as decoded: (h, w) gray or (h, w, 3) RGB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded image and what its own file says about it.
+
+    `um_per_px` is None when the file carries no usable physical scale. `notes` are quality flags
+    found while decoding, for example `first_page_of_3`.
+    """
+
+    pixels: Pixels  # (h, w) or (h, w, 3)
+    um_per_px: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finds:
+    """Everything a detector found in one frame; n objects, cells and rejects alike.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (h', w'), int32
+        Instance labels at the detector's own scale; 0 is background, object i has label i + 1.
+    points_px : ndarray of shape (n, 2), float64
+        A point inside each object (x right, y down, pixel centres, frame pixels).
+    centroids_px : ndarray of shape (n, 2), float64
+        Centre of mass of each mask; for a concave cell it can lie outside.
+    boxes_px : ndarray of shape (n, 4), float64
+        left, top, width, height in frame pixels.
+    area_um2, score : ndarrays of shape (n,), float64
+        Mask area, and how sure the detector is in [0, 1].
+    reasons : tuple of n
+        None for a single cell, else why the object is not one that can be classified.
+    """
+
+    labels: NDArray[np.int32]
+    points_px: NDArray[np.float64]
+    centroids_px: NDArray[np.float64]
+    boxes_px: NDArray[np.float64]
+    area_um2: NDArray[np.float64]
+    score: NDArray[np.float64]
+    reasons: tuple[ObjectReason | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def labels_at(self, shape: tuple[int, int]) -> NDArray[np.uint16]:
+        """Instance labels of the single cells at frame size (h, w), numbered 1..n_cells."""
+        number = np.zeros(len(self) + 1, np.uint16)
+        cells = [i + 1 for i, reason in enumerate(self.reasons) if reason is None]
+        number[cells] = np.arange(1, len(cells) + 1)
+        h, w = self.labels.shape
+        rows = np.minimum((np.arange(shape[0]) + 0.5) * h / shape[0], h - 1).astype(np.intp)
+        columns = np.minimum((np.arange(shape[1]) + 0.5) * w / shape[1], w - 1).astype(np.intp)
+        full: NDArray[np.uint16] = number[self.labels[rows[:, None], columns[None, :]]]
+        return full
+
+
+class Detector(Protocol):
+    """Finds cells in a gray frame of known pixel size."""
+
+    @property
+    def name(self) -> str:
+        """Short name, stated in every result."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what is found."""
+
+    def __call__(self, gray: Gray, um_per_px: float, /) -> Finds:
+        """All objects of the frame."""
+
+
+# ------------------------------------------------------------------------------------ on the wire
+
+UnitInterval = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+ScaleOrigin = Literal["sidecar", "folder", "file", "configuration", "argument"]
+"""Where a pixel size was found; the first that declares one wins."""
+
+
+class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a result's image is and what it was, without its pixels."""
+
+    path: str
+    sha256: str
+    width_px: int
+    height_px: int
+    um_per_px: float
+    um_per_px_from: ScaleOrigin
+    acquired_at: str
+    source: str
+
+
+class FlaskRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The flask session that an image belongs to."""
+
+    id: str
+    session: str
+    cell_line: str | None = None
+    passage: int | None = None
+    opened_at: str | None = None
+    closed_at: str | None = None
+    note: str | None = None
+
+
+class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model answered, with which preparation, on which device."""
+
+    name: str
+    version: str
+    sha256: str
+    fingerprint: str
+    provider: str
+    detector: str
+    detector_matches_training: bool
+    caveats: tuple[str, ...] = ()
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the image is.
+
+    `focus`: gradient energy at a quarter of the frame's resolution over that at an eighth, minus
+    1/4, clipped to [0, 1] (0 = blurred or without structure, 1 = as sharp as can be; finer octaves
+    hold mostly camera noise). `exposure`: 1 minus the share of pixels at either end of the grey
+    scale. `flags`: `dark`, `bright`, `saturated`, `low_contrast`, `out_of_focus`, and what the
+    decoder noted, such as `first_page_of_3`.
+    """
+
+    focus: UnitInterval
+    exposure: UnitInterval
+    flags: tuple[str, ...] = ()
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One classified cell: place in frame pixels, class, and how sure.
+
+    `probability` is calibrated and belongs to `label`; `novelty` is 1 minus the conformal p-value
+    (1 = strange). `accepted` is false where the model abstains, with `reason`.
+    """
+
+    id: int
+    x_px: float
+    y_px: float
+    left_px: float
+    top_px: float
+    width_px: float
+    height_px: float
+    area_um2: float
+    label: str
+    probability: UnitInterval
+    probabilities: dict[str, float]
+    novelty: UnitInterval
+    phenotype: str | None = None
+    accepted: bool = True
+    reason: CellReason | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """Something found in the frame that was never classified."""
+
+    reason: ObjectReason
+    x_px: float
+    y_px: float
+    area_um2: float
+
+
+class Fraction(msgspec.Struct, frozen=True, kw_only=True):
+    """Share of one class among the accepted cells, with its 95 % interval."""
+
+    n: int
+    fraction: UnitInterval
+    low: UnitInterval
+    high: UnitInterval
+
+
+class Density(msgspec.Struct, frozen=True, kw_only=True):
+    """Cells per square millimetre of frame, with its 95 % interval."""
+
+    cells_per_mm2: float
+    low: float
+    high: float
+
+
+class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known about one image: body of `parfocal.frame/1`.
+
+    `composition` counts accepted cells of this frame and its intervals speak of this frame only.
+    `timing_ms` has the keys hash, decode, detect, cut, normalize, infer and record.
+    """
+
+    image: ImageRef
+    flask: FlaskRef | None
+    model: ModelRef
+    quality: Quality
+    cells: tuple[Cell, ...]
+    rejected: tuple[Rejected, ...]
+    composition: dict[str, Fraction]
+    n_abstained: int
+    n_rejected: int
+    density: Density
+    timing_ms: dict[str, float]
+    revision: int = 1
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person should know: body of `parfocal.alarm/1`."""
+
+    name: str
+    level: Literal["info", "warning", "alarm"]
+    since_at: str
+    text: str
+    evidence: dict[str, str] = {}
+    cleared: bool = False
+
+
+class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Running totals of a flask session: body of `parfocal.flask/1`.
+
+    Intervals take frames as clusters (`parfocal.intervals`). `open` is false in the last verdict
+    of a session.
+    """
+
+    flask: FlaskRef
+    open: bool
+    n_frames: int
+    n_cells: int
+    n_abstained: int
+    n_rejected: int
+    composition: dict[str, Fraction]
+    density: Density | None
+
+
+State = Literal["starting", "ready", "degraded", "stopping"]
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon's pulse, every second, never journaled: body of `parfocal.beat/1`."""
+
+    seq: int
+    tseq: dict[str, int]
+    replay: str
+    state: State
+    reasons: tuple[str, ...]
+    provider: str
+    queue_depth: int
+    dropped: int
+    uptime_s: float
+    files: dict[str, int]
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """Second part of every message: who, which, when, and the body's hash.
+
+    `seq` counts the whole log, `tseq` the messages of this topic; a beat repeats the head of the
+    log. `(rig, log, seq)` names a message for ever. `schema` names the body's layout; a later
+    parfocal may send ones that are unknown here.
+    """
+
+    schema: Annotated[str, msgspec.Meta(pattern=r"^parfocal\.[a-z]+/[0-9]+$")]
+    rig: str
+    log: str
+    seq: int
+    tseq: int
+    msg_id: str
+    published_at: str
+    sha256: str
