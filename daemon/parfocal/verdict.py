@@ -1,0 +1,114 @@
+"""Running totals of flask sessions, with intervals that take frames as clusters."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from parfocal.intervals import clustered, clustered_mean
+from parfocal.journal import Journal
+from parfocal.types import Density, FlaskRef, FlaskVerdict, Fraction, FrameResult
+
+MIN_PAUSE_S = 1.0
+"""A flask's totals are published at most this often while frames come."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What one session's frames have shown so far; one entry a frame in every list."""
+
+    accepted: list[int] = field(default_factory=list)
+    hits: dict[str, list[int]] = field(default_factory=dict)
+    densities: list[float] = field(default_factory=list)
+    n_abstained: int = 0
+    n_rejected: int = 0
+    published_s: float = float("-inf")
+    dirty: bool = False
+
+    def add(self, result: FrameResult) -> None:
+        """Count one frame."""
+        counts = {label: fraction.n for label, fraction in result.composition.items()}
+        for label in counts.keys() - self.hits.keys():
+            self.hits[label] = [0] * len(self.accepted)
+        self.accepted.append(sum(counts.values()))
+        for label, hits in self.hits.items():
+            hits.append(counts.get(label, 0))
+        self.densities.append(result.density.cells_per_mm2)
+        self.n_abstained += result.n_abstained
+        self.n_rejected += result.n_rejected
+        self.dirty = True
+
+    def verdict(self, flask: FlaskRef) -> FlaskVerdict:
+        """The totals as they are published."""
+        total = sum(self.accepted)
+        composition = {}
+        for label, hits in self.hits.items():
+            low, high = clustered(list(zip(hits, self.accepted, strict=True)))
+            n = sum(hits)
+            share = n / total if total else 0.0
+            composition[label] = Fraction(n=n, fraction=share, low=low, high=high)
+        return FlaskVerdict(
+            flask=flask,
+            open=flask.closed_at is None,
+            n_frames=len(self.accepted),
+            n_cells=total + self.n_abstained,
+            n_abstained=self.n_abstained,
+            n_rejected=self.n_rejected,
+            composition=composition,
+            density=self._density(),
+        )
+
+    def _density(self) -> Density | None:
+        if len(self.densities) < 2:  # one frame says nothing about the flask's other places
+            return None
+        mean, low, high = clustered_mean(self.densities)
+        return Density(cells_per_mm2=mean, low=low, high=high)
+
+
+class Verdicts:
+    """Totals of every session that had a frame since the daemon started."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._totals: dict[str, Totals] = {}
+
+    def count(self, session: str, result: FrameResult) -> None:
+        """Take in a frame that was just journaled.
+
+        A session met for the first time is counted from the journal, which holds the frame
+        already; so is one whose image was rewritten, because its newest content replaces the old.
+        """
+        if result.revision > 1:
+            self._totals.pop(session, None)
+        if session in self._totals:
+            self._totals[session].add(result)
+        self.of(session).dirty = True
+
+    def of(self, session: str) -> Totals:
+        """A session's totals, counted from the journal the first time."""
+        if session not in self._totals:
+            totals = self._totals[session] = Totals()
+            for body in self._stored(session):
+                totals.add(msgspec.json.decode(body, type=FrameResult))
+            totals.dirty = False
+        return self._totals[session]
+
+    def _stored(self, session: str) -> list[bytes]:
+        rows = self.journal.db.execute(
+            "SELECT m.body FROM message m JOIN file f ON f.seq = m.seq "
+            "WHERE f.session = ? ORDER BY m.seq",
+            (session,),
+        )
+        return [bytes(body) for (body,) in rows]
+
+    def due(self, now_s: float) -> list[str]:
+        """Sessions with news that were not published within the last second."""
+        return [
+            session
+            for session, totals in self._totals.items()
+            if totals.dirty and now_s - totals.published_s >= MIN_PAUSE_S
+        ]
+
+    def published(self, session: str, now_s: float) -> None:
+        """Note that a session's totals went out."""
+        totals = self._totals[session]
+        totals.dirty, totals.published_s = False, now_s
