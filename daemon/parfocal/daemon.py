@@ -1,0 +1,324 @@
+"""The daemon: one loop that claims files, passes them through the children and journals results.
+
+    claim -> reader child -> inference child -> journal commit -> publish
+
+The loop itself never opens an image, never runs a network and never waits for anything but events,
+so it always has time to answer subscribers, beat, and notice that something hangs.
+"""
+
+import logging
+import os
+import select
+import signal
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from parfocal.bundle import Bundle, load
+from parfocal.config import Settings
+from parfocal.detect import ClassicalDetector
+from parfocal.folder import Claim, FolderSource
+from parfocal.inference import Classified, Loaded, LoadFailed
+from parfocal.journal import Journal, lock
+from parfocal.notify import Notifier
+from parfocal.publish import Endpoints
+from parfocal.reader import Prepared, ReadRequest, Refused
+from parfocal.reasons import FileReason
+from parfocal.recorder import Recorder
+from parfocal.results import model_ref
+from parfocal.types import Beat, State
+from parfocal.workers import WorkerFault, Workers
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+MAX_PAUSE_S = 0.2
+MAX_INFERENCE_TRIES = 3
+"""An image over which the model was lost this often waits, so that others get their turn."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One file between claim and result."""
+
+    claim: Claim
+    slot: int
+    prepared: Prepared | None = None
+    tries: int = 0
+
+
+class ModelUnusableError(Exception):
+    """The model or its device cannot be used at the start; the message says why."""
+
+
+class Daemon:
+    """The service of one rig. Use it as a context manager, then `run`.
+
+    Parameters
+    ----------
+    settings : Settings
+    notifier : Notifier
+        Told when the service is ready, alive and stopping.
+    """
+
+    def __init__(self, settings: Settings, notifier: Notifier | None = None) -> None:
+        self.settings = settings
+        self.notifier = notifier or Notifier()
+        self._stack = ExitStack()
+        self.outcome: str | None = None
+
+    def __enter__(self) -> "Daemon":
+        with ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self, stack: ExitStack) -> None:
+        settings, state_dir = self.settings, Path(self.settings.state_dir)
+        self.bundle: Bundle = load(settings.model.bundle, settings.model.sha256)
+        self.detector = ClassicalDetector()
+        stack.callback(os.close, lock(state_dir))
+        self.journal = Journal(state_dir / "journal.sqlite", settings.rig)
+        stack.callback(self.journal.close)
+        endpoints = Endpoints(settings.publish.live, settings.publish.replay)
+        self.recorder = Recorder(self.journal, endpoints, self.bundle)
+        stack.callback(self.recorder.close)
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        stack.callback(os.close, self._wake_read)
+        stack.callback(os.close, self._wake_write)
+        self.workers = Workers(settings)
+        stack.callback(self.workers.close)
+        source = settings.source
+        self.source = FolderSource(Path(source.path), self.journal, self.wake, source.polled)
+        stack.callback(self.source.close)
+        self._started_s = time.monotonic()
+        self._next_beat_s = 0.0
+        self._reading: Job | None = None
+        self._inferring: Job | None = None
+        self._prepared: deque[Job] = deque()
+        self._free_slots = list(range(self.workers.arena.shape.slots))
+        self._was_ready = False
+
+    def wake(self) -> None:
+        """Interrupt the loop's wait; may be called from any thread or a signal handler."""
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            return  # it is about to wake anyway
+
+    # ----------------------------------------------------------------------------------- the loop
+
+    def run(self) -> str:
+        """Serve until told otherwise; returns `stop` or `reload`.
+
+        Raises
+        ------
+        ModelUnusableError
+            The model cannot be used at all.
+        """
+        self.source.start()
+        with self._signals():
+            while self.outcome is None:
+                self._wait()
+                self._step()
+        self.notifier.stopping() if self.outcome == "stop" else self.notifier.reloading()
+        return self.outcome
+
+    def _step(self) -> None:
+        self.workers.ensure()
+        current = self.recorder.sessions.current()
+        self.source.update(current.session if current else None)
+        self._take_read()
+        self._take_inferred()
+        self._start_inference()
+        self._start_reading()
+        self.recorder.publish_verdicts()
+        self.recorder.publisher.serve()
+        self._beat()
+
+    def _wait(self) -> None:
+        poller = select.poll()
+        replay_fd = self.recorder.publisher.replay.fileno()
+        for fd in (self._wake_read, replay_fd, *self.workers.descriptors()):
+            poller.register(fd, select.POLLIN)
+        poller.poll(1e3 * self._pause_s())
+        while select.select([self._wake_read], [], [], 0)[0]:
+            os.read(self._wake_read, 4096)
+
+    def _pause_s(self) -> float:
+        """How long nothing can happen but events."""
+        times = [self._next_beat_s - time.monotonic(), self.workers.seconds_left()]
+        if not self._reading and self._free_slots and self.workers.can_read:
+            times.append(self.source.next_wake_s())
+        # the replay socket's descriptor signals changes only, so look at it before long anyway
+        return max(0.0, min([MAX_PAUSE_S, *(t for t in times if t is not None)]))
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def handle(number: int, _: FrameType | None) -> None:
+            self.outcome = "reload" if number == signal.SIGHUP else "stop"
+            self.wake()
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # ------------------------------------------------------------------------------------ reading
+
+    def _start_reading(self) -> None:
+        if self._reading or not self._free_slots or not self.workers.can_read:
+            return
+        claim = self.source.next()
+        if claim is None:
+            return
+        self._reading = Job(claim, self._free_slots.pop())
+        limits, source = self.settings.limits, self.settings.source
+        request = ReadRequest(
+            path=claim.known.path,
+            root=str(self.source.root),
+            slot=self._reading.slot,
+            max_cells=limits.max_cells,
+            max_pixels=limits.max_pixels,
+            max_bytes=limits.max_bytes,
+            um_per_px=source.um_per_px,
+            rules=self.bundle.card.prepare.pixels,
+            settled_long=claim.settled_long,
+            cpu_limit_s=limits.read_cpu_s,
+        )
+        fault = self.workers.read(request)
+        if fault:
+            self._reader_lost(fault)
+
+    def _take_read(self) -> None:
+        answer = self.workers.read_answer()
+        if answer is None:
+            return
+        job = self._reading
+        if isinstance(answer, WorkerFault):
+            self._reader_lost(answer)
+        elif job is None:
+            log.error("the reader answered without a question")
+        elif isinstance(answer, Refused):
+            self._reading = None
+            self._free_slots.append(job.slot)
+            self.recorder.refused(self.source, job.claim, answer)
+        else:
+            self._reading = None
+            self._take_prepared(job, answer)
+
+    def _take_prepared(self, job: Job, prepared: Prepared) -> None:
+        if self.recorder.changed(self.source, job.claim, prepared):
+            self._free_slots.append(job.slot)
+            return
+        job.prepared = prepared
+        self._prepared.append(job)
+
+    def _reader_lost(self, fault: WorkerFault) -> None:
+        job, self._reading = self._reading, None
+        if job is None:
+            return
+        self._free_slots.append(job.slot)
+        self.recorder.crashed(self.source, job.claim, fault.text)
+
+    # ---------------------------------------------------------------------------------- inference
+
+    def _start_inference(self) -> None:
+        while self._prepared and not self._inferring and self.workers.can_infer:
+            job = self._prepared.popleft()
+            prepared = job.prepared
+            assert prepared is not None  # only prepared jobs are in the queue
+            if self.recorder.already_known(self.source, job.claim, prepared):
+                self._free_slots.append(job.slot)
+                continue
+            job.tries += 1
+            self._inferring = job
+            fault = self.workers.infer(job.slot, prepared.n_crops)
+            if fault:
+                self._inference_lost(fault)
+
+    def _take_inferred(self) -> None:
+        answer = self.workers.infer_answer()
+        if isinstance(answer, Loaded):
+            log.info("model %s on %s", self.bundle.card.name, answer.provider)
+        elif isinstance(answer, LoadFailed) and not self._was_ready:
+            raise ModelUnusableError(answer.detail)
+        elif isinstance(answer, WorkerFault):
+            self._inference_lost(answer)
+        elif isinstance(answer, Classified) and self._inferring:
+            job, self._inferring = self._inferring, None
+            self._free_slots.append(job.slot)
+            assert job.prepared is not None  # it was inferred
+            self._record(job, job.prepared, answer)
+
+    def _inference_lost(self, fault: WorkerFault) -> None:
+        job, self._inferring = self._inferring, None
+        if job is None:
+            return
+        if job.tries < MAX_INFERENCE_TRIES:
+            self._prepared.appendleft(job)  # its crops are still in shared memory
+            return
+        self._free_slots.append(job.slot)
+        with self.journal.transaction():
+            self.source.again(job.claim, FileReason.INFERENCE_FAILED, fault.text)
+
+    def _record(self, job: Job, prepared: Prepared, classified: Classified) -> None:
+        """The one guard around a frame: a result that cannot be made must not stop the others."""
+        assert self.workers.loaded is not None  # it just answered
+        detector, provider = self.detector, self.workers.loaded.provider
+        model = model_ref(self.bundle, provider, detector.name, detector.fingerprint)
+        try:
+            self.recorder.result(self.source, job.claim, prepared, classified, model)
+        except sqlite3.Error:
+            raise  # the journal is not the frame's fault
+        except Exception as error:
+            log.exception("%s: no result could be made", job.claim.known.path)
+            self.recorder.no_result(self.source, job.claim, f"{type(error).__name__}: {error}")
+
+    # ------------------------------------------------------------------------------------ the pulse
+
+    def state(self) -> tuple[State, tuple[str, ...]]:
+        """The state for beats, and every reason why it is not better."""
+        faults = [fault for fault in (self.source.fault, self.workers.load_fault) if fault]
+        if not self._was_ready:
+            return "starting", tuple(faults)
+        if self.workers.loaded is None:
+            faults.append("the model is being loaded again")
+        return ("degraded" if faults else "ready"), tuple(faults)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if self.workers.loaded is not None and not self._was_ready:
+            self._was_ready, self._next_beat_s = True, now
+            self.notifier.ready()
+        if now < self._next_beat_s:
+            return
+        self._next_beat_s = now + BEAT_S
+        state, reasons = self.state()
+        provider = self.workers.loaded.provider if self.workers.loaded else "none"
+        beat = Beat(
+            seq=self.journal.head,
+            tseq=self.journal.topic_heads(),
+            replay=self.recorder.publisher.endpoints.replay,
+            state=state,
+            reasons=reasons,
+            provider=provider,
+            queue_depth=self.source.depth,
+            dropped=0,
+            uptime_s=now - self._started_s,
+            files=self.source.files.counts(),
+        )
+        self.recorder.publisher.beat(beat)
+        self.notifier.alive()
+        self.notifier.status(f"{state}, {provider}, message {beat.seq}, {beat.queue_depth} waiting")

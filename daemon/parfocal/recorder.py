@@ -1,0 +1,206 @@
+"""Puts what happened into the journal, and only then tells anyone: results, totals, alarms.
+
+Knows journal, flask sessions and publisher; does not know the children or how a file is read.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from parfocal.bundle import Bundle
+from parfocal.files import Signature
+from parfocal.folder import Claim, FolderSource
+from parfocal.inference import Classified
+from parfocal.journal import Journal, Message, iso
+from parfocal.publish import (
+    Command,
+    Endpoints,
+    Error,
+    FlaskAnswer,
+    FlaskClose,
+    FlaskOpen,
+    Publisher,
+    Reply,
+)
+from parfocal.reader import Prepared, Refused
+from parfocal.reasons import SENTENCES, FileReason
+from parfocal.results import frame_result, lca_rows
+from parfocal.sessions import SessionError, Sessions
+from parfocal.types import Alarm, FlaskRef, ModelRef
+from parfocal.verdict import Verdicts
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """The journal of a rig and everyone who listens to it.
+
+    Parameters
+    ----------
+    journal : Journal
+    endpoints : Endpoints
+        Where to publish; `close` frees them.
+    bundle : Bundle
+        The model that results name.
+    """
+
+    def __init__(self, journal: Journal, endpoints: Endpoints, bundle: Bundle) -> None:
+        self.journal, self.bundle = journal, bundle
+        self.sessions, self.verdicts = Sessions(journal), Verdicts(journal)
+        self.publisher = Publisher(journal, endpoints, self.command)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self.publisher.close()
+
+    @contextmanager
+    def journaled(self) -> Iterator[list[Message]]:
+        """Messages added in the block are on disk when it ends, and published after that."""
+        messages: list[Message] = []
+        with self.journal.transaction():
+            yield messages
+        for message in messages:
+            self.publisher.publish(message)
+
+    # ------------------------------------------------------------------------------------- images
+
+    def result(
+        self,
+        source: FolderSource,
+        claim: Claim,
+        prepared: Prepared,
+        classified: Classified,
+        model: ModelRef,
+    ) -> None:
+        """Store and publish the result of a file."""
+        start, known = time.perf_counter(), claim.known
+        with self.journaled() as messages:
+            flask = self.flask_of(claim, prepared)
+            result = frame_result(
+                known.path, "folder", prepared, classified, self.bundle.card, model, flask,
+                known.revision + 1,
+            )  # fmt: skip
+            rows = lca_rows(classified, len(result.cells))
+            self.journal.add_cells(self.journal.head + 1, result, rows)
+            source.read_as(claim, Signature(*prepared.status))
+            record_ms = (time.perf_counter() - start) * 1e3
+            timing_ms = {**result.timing_ms, "record": record_ms}
+            result = msgspec.structs.replace(result, timing_ms=timing_ms)
+            message = self.journal.append("frame", result, prepared.thumbnail)
+            session = flask.session if flask else None
+            source.done(claim, message.seq, prepared.sha256, session)
+            messages.append(message)
+        if session:
+            self.verdicts.count(session, result)
+
+    def no_result(self, source: FolderSource, claim: Claim, detail: str) -> None:
+        """Give up a file of which no result can be made."""
+        with self.journaled() as messages:
+            source.given_up(claim, FileReason.INFERENCE_FAILED, detail)
+            messages.append(self._file_alarm(claim, FileReason.INFERENCE_FAILED, detail))
+
+    def refused(self, source: FolderSource, claim: Claim, answer: Refused) -> None:
+        """Store that the reader refused a file, and tell if that is final."""
+        with self.journaled() as messages:
+            if answer.status:
+                source.read_as(claim, Signature(*answer.status))
+            final = source.refused(claim, answer.reason, answer.detail, answer.retry, answer.sha256)
+            if final:
+                messages.append(self._file_alarm(claim, answer.reason, answer.detail))
+
+    def crashed(self, source: FolderSource, claim: Claim, detail: str) -> None:
+        """Store that a reader died over a file, and tell if it is given up."""
+        with self.journaled() as messages:
+            if source.crashed(claim, detail):
+                messages.append(self._file_alarm(claim, FileReason.RESOURCE_LIMIT, detail))
+
+    def changed(self, source: FolderSource, claim: Claim, prepared: Prepared) -> bool:
+        """Whether the file is no longer what stood still: then it settles again, not scored."""
+        status = Signature(*prepared.status)
+        if status == claim.known.signature:
+            return False
+        with self.journal.transaction():
+            source.read_as(claim, status)
+            source.again(claim, FileReason.INCOMPLETE, "it changed before it was read")
+        return True
+
+    def already_known(self, source: FolderSource, claim: Claim, prepared: Prepared) -> bool:
+        """Whether these bytes have their result: the file was only touched, or is a copy."""
+        known, status = claim.known, Signature(*prepared.status)
+        if known.seq is not None and known.sha256 == prepared.sha256:
+            with self.journaled():
+                source.read_as(claim, status)
+                source.unchanged(claim)
+            return True
+        session = known.session
+        of = session and source.files.same_bytes(prepared.sha256, session, known.id)
+        if not of:
+            return False
+        with self.journaled() as messages:
+            source.read_as(claim, status)
+            source.duplicate(claim, of, prepared.sha256)
+            messages.append(self._file_alarm(claim, FileReason.DUPLICATE, "same bytes"))
+        return True
+
+    def flask_of(self, claim: Claim, prepared: Prepared) -> FlaskRef | None:
+        """Folder or sidecar first, then the flask that was open when the file was first seen."""
+        if prepared.declared.flask:
+            return self.sessions.declared(prepared.declared.flask)
+        session = claim.known.session
+        return self.sessions.get(session) if session else None
+
+    def _file_alarm(self, claim: Claim, reason: FileReason, detail: str) -> Message:
+        path = claim.known.path
+        alarm = Alarm(
+            name="file_not_scored",
+            level="info" if reason is FileReason.DUPLICATE else "warning",
+            since_at=iso(self.journal.now()),
+            text=f"{os.path.basename(path)} was not scored: {SENTENCES[reason]}",
+            evidence={"path": path, "reason": reason, "detail": detail},
+        )
+        log.warning("%s: %s (%s)", path, SENTENCES[reason], detail)
+        return self.journal.append("alarm", alarm)
+
+    # ------------------------------------------------------------------------------------- flasks
+
+    def publish_verdicts(self) -> None:
+        """Store and publish the totals of every flask that has news and was quiet for a second."""
+        for session in self.verdicts.due(time.monotonic()):
+            flask = self.sessions.get(session)
+            if flask is not None:
+                with self.journaled() as messages:
+                    messages.append(self._verdict(flask))
+
+    def _verdict(self, flask: FlaskRef) -> Message:
+        verdict = self.verdicts.of(flask.session).verdict(flask)
+        message = self.journal.append("flask", verdict)
+        self.verdicts.published(flask.session, time.monotonic())
+        return message
+
+    def command(self, request: Command) -> Reply:
+        """Carry out a flask command once, however often it is sent."""
+        if not isinstance(request, FlaskOpen | FlaskClose):
+            return FlaskAnswer(self.sessions.current(), request_id=request.request_id)
+        before = self.journal.answered(request.request_id)
+        if before is not None:
+            reply: Reply = msgspec.json.decode(before, type=Reply)
+            return reply
+        try:
+            with self.journaled() as messages:
+                done = self._carry_out(request)
+                if done.closed:
+                    messages.append(self._verdict(done.closed))
+                self.journal.remember_answer(request.request_id, msgspec.json.encode(done))
+        except SessionError as error:
+            return Error(str(error), request.request_id)
+        return done
+
+    def _carry_out(self, request: FlaskOpen | FlaskClose) -> FlaskAnswer:
+        if isinstance(request, FlaskOpen):
+            opened, closed = self.sessions.open(request.flask)
+            return FlaskAnswer(opened, closed, request.request_id)
+        return FlaskAnswer(None, self.sessions.close(), request.request_id)

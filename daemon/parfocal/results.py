@@ -1,0 +1,111 @@
+"""Assembles the result of one frame from what the two children answered."""
+
+import math
+
+from parfocal.bundle import Bundle
+from parfocal.card import ClassifierCard
+from parfocal.inference import Classified
+from parfocal.intervals import composition, density
+from parfocal.reader import Prepared
+from parfocal.types import Cell, FlaskRef, FrameResult, ImageRef, ModelRef
+
+
+def model_ref(bundle: Bundle, provider: str, detector: str, detector_fingerprint: str) -> ModelRef:
+    """How results name the model; states whether the detector is the one of the training crops."""
+    card = bundle.card
+    trained_with = card.prepare.detector
+    return ModelRef(
+        name=card.name,
+        version=card.version,
+        sha256=bundle.sha256,
+        fingerprint=card.prepare.fingerprint,
+        provider=provider,
+        detector=detector,
+        detector_matches_training=trained_with.fingerprint == detector_fingerprint,
+        caveats=card.caveats,
+    )
+
+
+def cells_of(prepared: Prepared, classified: Classified, card: ClassifierCard) -> tuple[Cell, ...]:
+    """The classified cells, numbered from 1 in the order they were found."""
+    cells = []
+    rows = zip(
+        prepared.chosen,
+        classified.probabilities,
+        classified.novelty,
+        classified.reasons,
+        strict=True,
+    )
+    for number, (i, probabilities, novelty, reason) in enumerate(rows, 1):
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        (x, y), (left, top, width, height) = prepared.points[i], prepared.boxes[i]
+        cells.append(
+            Cell(
+                id=number,
+                x_px=x,
+                y_px=y,
+                left_px=left,
+                top_px=top,
+                width_px=width,
+                height_px=height,
+                area_um2=prepared.areas_um2[i],
+                label=card.classes[best],
+                probability=probabilities[best],
+                probabilities=dict(zip(card.classes, probabilities, strict=True)),
+                novelty=novelty,
+                accepted=reason is None,
+                reason=reason,
+            )
+        )
+    return tuple(cells)
+
+
+def frame_result(
+    path: str,
+    source: str,
+    prepared: Prepared,
+    classified: Classified,
+    card: ClassifierCard,
+    model: ModelRef,
+    flask: FlaskRef | None,
+    revision: int = 1,
+) -> FrameResult:
+    """The complete result of one image."""
+    cells = cells_of(prepared, classified, card)
+    accepted = [cell for cell in cells if cell.accepted]
+    counts = {label: sum(c.label == label for c in accepted) for label in card.classes}
+    side_mm = prepared.um_per_px / 1000
+    area_mm2 = prepared.width_px * prepared.height_px * side_mm**2
+    return FrameResult(
+        image=ImageRef(
+            path=path,
+            sha256=prepared.sha256,
+            width_px=prepared.width_px,
+            height_px=prepared.height_px,
+            um_per_px=prepared.um_per_px,
+            um_per_px_from=prepared.um_per_px_from,
+            acquired_at=prepared.acquired_at,
+            source=source,
+        ),
+        flask=flask,
+        model=model,
+        quality=prepared.quality,
+        cells=cells,
+        rejected=tuple(prepared.rejected),
+        composition=composition(counts),
+        n_abstained=len(cells) - len(accepted),
+        n_rejected=len(prepared.rejected),
+        density=density(len(cells), area_mm2),
+        timing_ms={**prepared.timing_ms, "infer": classified.infer_ms},
+        revision=revision,
+    )
+
+
+def lca_rows(classified: Classified, n: int) -> list[bytes]:
+    """The float16 activations of each of n cells."""
+    if n == 0:
+        return []
+    size, rest = divmod(len(classified.lca), n)
+    if rest or math.isclose(size, 0):
+        raise ValueError(f"{len(classified.lca)} bytes of activations do not divide over {n} cells")
+    return [classified.lca[i * size : (i + 1) * size] for i in range(n)]
