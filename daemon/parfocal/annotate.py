@@ -1,0 +1,41 @@
+"""Draws results onto a preview of their image, for people to check."""
+
+import cv2
+import numpy as np
+
+from parfocal.types import FrameResult
+
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+)
+"""RGB, Okabe and Ito: told apart by colour-blind eyes too."""
+REJECTED = (150, 150, 150)
+
+
+def annotated(preview: bytes, result: FrameResult) -> bytes:
+    """PNG of the preview (JPEG bytes) with a box and class for each cell, a cross for each reject.
+
+    Abstained cells have a thin box and a question mark.
+    """
+    picture = cv2.imdecode(np.frombuffer(preview, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("the preview is no JPEG")
+    factor = picture.shape[1] / result.image.width_px
+    labels = sorted({c.label for c in result.cells} | set(result.composition))
+    for r in result.rejected:
+        at = (round(r.x_px * factor), round(r.y_px * factor))
+        cv2.drawMarker(picture, at, REJECTED, cv2.MARKER_TILTED_CROSS, 7, 1, cv2.LINE_AA)
+    for c in result.cells:
+        colour = COLOURS[labels.index(c.label) % len(COLOURS)][::-1]
+        corner = (round(c.left_px * factor), round(c.top_px * factor))
+        far = (round((c.left_px + c.width_px) * factor), round((c.top_px + c.height_px) * factor))
+        cv2.rectangle(picture, corner, far, colour, 2 if c.accepted else 1, cv2.LINE_AA)
+        text = c.label if c.accepted else f"{c.label}?"
+        above = (corner[0], max(10, corner[1] - 4))
+        cv2.putText(picture, text, above, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
+    return bytes(cv2.imencode(".png", picture)[1])

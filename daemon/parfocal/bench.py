@@ -1,0 +1,171 @@
+"""`parfocal bench`: stage-by-stage timings on this machine, on a drawn frame of known content.
+
+Times one thread of the host path in this process, then the model. Setup is never timed. The frame
+is drawn (60 textured ellipses in uneven light, 1616x1216 RGB), so figures show cost, not accuracy.
+"""
+
+import hashlib
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from parfocal.bundle import Bundle
+from parfocal.classify import OnnxClassifier
+from parfocal.confine import keep_memory
+from parfocal.detect import ClassicalDetector
+from parfocal.images import Limits, decode
+from parfocal.intake import read_file
+from parfocal.prepare import Prepare, to_gray
+from parfocal.reader import Stopwatch
+from parfocal.types import Pixels
+
+WIDTH_PX, HEIGHT_PX, UM_PER_PX, N_CELLS = 1616, 1216, 0.44, 60
+
+
+def drawn_frame(
+    seed: int = 0, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX, n_cells: int = N_CELLS
+) -> Pixels:
+    """A colour frame of textured cells in uneven light: shape (height_px, width_px, 3), uint8.
+
+    Cells lie on a jittered grid, each with its whole crop inside the frame.
+    """
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height_px, 0:width_px]
+    gray = 150 + 30 * np.sin(x / 700) + 20 * np.cos(y / 500) + rng.normal(0, 2, x.shape)
+    columns = max(1, round((n_cells * width_px / height_px) ** 0.5))
+    rows = -(-n_cells // columns)
+    for k in range(n_cells):
+        cx = (k % columns + 0.5) * width_px / columns + rng.uniform(-8, 8)
+        cy = (k // columns + 0.5) * height_px / rows + rng.uniform(-8, 8)
+        cx, cy = np.clip(cx, 120, width_px - 121), np.clip(cy, 120, height_px - 121)
+        _draw_cell(gray, cx, cy, rng)
+    tint = np.array([1.0, 0.85, 0.95])
+    frame: NDArray[np.uint8] = np.clip(gray[..., None] * tint, 0, 255).astype(np.uint8)
+    return frame
+
+
+def _draw_cell(gray: NDArray[np.float64], cx: float, cy: float, rng: np.random.Generator) -> None:
+    """Add a textured ellipse with a dark rim and a halo around (cx, cy)."""
+    left, top = int(cx) - 70, int(cy) - 70
+    y, x = np.mgrid[top : top + 140, left : left + 140]
+    long_px, short_px, angle = rng.uniform(28, 40), rng.uniform(18, 26), rng.uniform(0, np.pi)
+    u = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+    v = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+    r = np.hypot(u / long_px, v / short_px)
+    window = gray[top : top + 140, left : left + 140]
+    window += np.where(r < 1, 18 * np.sin(u / 3) * np.sin(v / 2.5), 0)
+    window -= 45 * np.exp(-(((r - 1) / 0.12) ** 2)) - 25 * np.exp(-(((r - 1.25) / 0.12) ** 2))
+
+
+def times_ms(action: Callable[[], object], repeats: int) -> list[float]:
+    """Wall time of each repeat, after one that does not count."""
+    action()
+    out = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        out.append((time.perf_counter() - start) * 1e3)
+    return out
+
+
+def bench(bundle: Bundle, repeats: int) -> dict[str, Any]:
+    """Machine, sizes and one row a stage: median and range in milliseconds."""
+    cv2.setNumThreads(1)
+    keep_memory()  # as the reader child does
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.bmp"
+        cv2.imwrite(str(path), drawn_frame()[..., ::-1])
+        rows, crops = _host(bundle, str(path), repeats)
+    rows += _model(bundle, crops, max(5, repeats // 6))
+    return {"machine": machine(), "repeats": repeats, "stages": rows}
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures were taken on."""
+    model = platform.processor() or "unknown"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [s for s in cpuinfo.read_text().splitlines() if s.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return {"cpu": model, "cores": os.cpu_count() or 0, "python": platform.python_version(),
+            "opencv": cv2.__version__, "numpy": np.__version__}  # fmt: skip
+
+
+def _row(stage: str, ms: list[float], note: str = "") -> dict[str, Any]:
+    return {"stage": stage, "median_ms": statistics.median(ms), "low_ms": min(ms),
+            "high_ms": max(ms), "note": note}  # fmt: skip
+
+
+def _host(
+    bundle: Bundle, path: str, repeats: int
+) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
+    limits = Limits(64_000_000, 256 * 1024 * 1024)
+    prepare = Prepare(bundle.card.prepare.pixels, ClassicalDetector())
+    stages: dict[str, list[float]] = {}
+    totals: list[float] = []
+    crops = np.empty((0, 224, 224), np.float32)
+    for k in range(repeats + 1):
+        watch, start = Stopwatch(), time.perf_counter()
+        with watch.time("read"):
+            data, _ = read_file(path, limits.max_bytes)
+        with watch.time("hash"):
+            hashlib.sha256(data).hexdigest()
+        with watch.time("decode"):
+            frame = decode(data, limits)
+        with watch.time("gray"):
+            gray = to_gray(frame.pixels)
+        with watch.time("detect"):
+            finds = prepare.detector(gray, UM_PER_PX)
+        with watch.time("cut"):
+            raw = prepare.cut_finds(gray, UM_PER_PX, finds)
+        with watch.time("normalize"):
+            crops = prepare.normalize(raw.crops)
+        if k:  # the first pass warms caches
+            totals.append((time.perf_counter() - start) * 1e3)
+            for stage, ms in watch.ms.items():
+                stages.setdefault(stage, []).append(ms)
+    note = f"{WIDTH_PX}x{HEIGHT_PX} RGB BMP, one thread"
+    rows = [_row(stage, ms) for stage, ms in stages.items()]
+    each = [ms / max(1, len(crops)) for ms in stages["normalize"]]
+    rows.append(_row("normalize, each crop", each, f"{len(crops)} crops of 224x224"))
+    rows.append(_row("host path, sum of the above", totals, note))
+    return rows, crops
+
+
+def _model(bundle: Bundle, crops: NDArray[np.float32], repeats: int) -> list[dict[str, Any]]:
+    classifier = OnnxClassifier(bundle)
+    n = max(1, len(crops))
+
+    def bare() -> None:
+        for crop in crops:
+            classifier.session.run(["logits", "lca"], {"crops": crop[None, None]})
+
+    ours: list[float] = []
+    alone: list[float] = []
+    classifier(crops)
+    for _ in range(repeats):  # in turn, so that a drift of the machine hits both
+        ours += times_once(lambda: classifier(crops))
+        alone += times_once(bare)
+    note = f"{n} crops on {classifier.provider}"
+    ratio = statistics.median([a / b for a, b in zip(alone, ours, strict=True)])
+    rate = n / statistics.median(ours) * 1e3
+    return [
+        _row("infer", ours, f"{note}, {rate:.0f} cells/s, {ratio:.0%} of a bare session's speed"),
+        _row("infer, bare session", alone, note),
+    ]
+
+
+def times_once(action: Callable[[], object]) -> list[float]:
+    """Wall time of one run in milliseconds."""
+    start = time.perf_counter()
+    action()
+    return [(time.perf_counter() - start) * 1e3]

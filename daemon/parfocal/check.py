@@ -1,0 +1,183 @@
+"""`parfocal check`: what would stop the instrument from working, each with its remedy."""
+
+import importlib.metadata
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from parfocal.bundle import Bundle, BundleError, load
+from parfocal.classify import DeviceError, InferenceError, OnnxClassifier
+from parfocal.config import Settings
+from parfocal.journal import AlreadyRunningError, JournalError, lock
+from parfocal.mounts import is_network, mount_of
+from parfocal.publish import BindError, bound
+
+LOW_DISK_BYTES = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `remedy` is None when it is fine; `warning`: it works, but read this."""
+
+    subject: str
+    text: str
+    remedy: str | None = None
+    warning: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`fault`, `note` or `ok`."""
+        return "fault" if self.remedy is not None else "note" if self.warning else "ok"
+
+
+def check(settings: Settings) -> list[Finding]:
+    """All findings, in the order of the start."""
+    running = _running(settings)
+    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
+        lambda: _runtime(),
+        lambda: _model(settings),
+        lambda: _state(settings, running),
+        lambda: _folder(settings),
+        lambda: _ports(settings, running),
+    )
+    return [finding for part in parts for finding in part()]
+
+
+def runtimes() -> list[str]:
+    """Installed distributions that own the module onnxruntime."""
+    names = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+    installed = []
+    for name in names:
+        try:
+            installed.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _runtime() -> Iterator[Finding]:
+    installed = runtimes()
+    if len(installed) == 1:
+        yield Finding("runtime", installed[0])
+    elif not installed:
+        remedy = "pip install 'parfocal[cpu]', or 'parfocal[gpu]' on a machine with an NVIDIA GPU"
+        yield Finding("runtime", "onnxruntime is not installed", remedy)
+    else:
+        remedy = "pip uninstall all of them, then install 'parfocal[cpu]' or 'parfocal[gpu]'"
+        text = f"{' and '.join(installed)} share one module and overwrite each other"
+        yield Finding("runtime", text, remedy)
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    model = settings.model
+    try:
+        bundle = load(model.bundle, model.sha256)
+    except BundleError as error:
+        what, _, remedy = str(error).partition(": ")
+        yield Finding("model", what, remedy or "set model.bundle to an existing bundle")
+        return
+    card = bundle.card
+    yield Finding("model", f"{card.name} {card.version}: {', '.join(card.classes)}")
+    for caveat in card.caveats:
+        yield Finding("model", caveat, warning=True)
+    yield from _device(settings, bundle)
+
+
+def _device(settings: Settings, bundle: Bundle) -> Iterator[Finding]:
+    asked = settings.model.device
+    try:
+        classifier = OnnxClassifier(bundle, asked, settings.model.threads)
+        worst = classifier.check_golden()
+    except DeviceError as error:
+        what, _, remedy = str(error).partition(": ")
+        yield Finding("device", what, remedy or "set model.device to 'auto' or 'cpu'")
+        return
+    except InferenceError as error:
+        yield Finding("device", str(error), "export the model again, or set model.device to 'cpu'")
+        return
+    text = f"asked for '{asked}', runs on {classifier.provider}, golden answer within {worst:.1e}"
+    yield Finding("device", text)
+
+
+def _running(settings: Settings) -> bool:
+    path = Path(settings.state_dir)
+    if not path.is_dir():
+        return False
+    try:
+        os.close(lock(path))
+    except AlreadyRunningError:
+        return True
+    except JournalError:
+        return False
+    return False
+
+
+def _state(settings: Settings, running: bool) -> Iterator[Finding]:
+    path = Path(settings.state_dir)
+    if running:
+        yield Finding("state", f"{path} is in use by a running parfocal")
+        return
+    try:
+        os.close(lock(path))
+    except JournalError as error:
+        what, _, remedy = str(error).partition(": ")
+        yield Finding("state", what, remedy or "set state_dir to a local folder")
+        return
+    free = shutil.disk_usage(path).free
+    if free < LOW_DISK_BYTES:
+        yield Finding("disk", f"{free / 1e6:.0f} MB free at {path}", "free at least 1 GB")
+    else:
+        yield Finding("state", f"{path}, {free / 1e9:.0f} GB free")
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    source = settings.source
+    path = Path(source.path)
+    if not source.path:
+        yield Finding("folder", "no folder is set", "set source.path to the folder to watch")
+        return
+    try:
+        status = path.stat()
+        readable = os.access(path, os.R_OK | os.X_OK)
+    except OSError as error:
+        yield Finding(
+            "folder", f"{path}: {error.strerror}", "mount the share, or correct source.path"
+        )
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        yield Finding("folder", f"{path} is not a folder", "set source.path to the folder itself")
+    elif not readable:
+        yield Finding("folder", f"{path} is not readable", "give this user read and enter rights")
+    else:
+        mount = mount_of(path)
+        polled = is_network(mount) if source.polled is None else source.polled
+        how = "polled every second" if polled else "events, and a full scan every 15 s"
+        yield Finding("folder", f"{path} ({mount.kind or 'unknown file system'}), {how}")
+    if source.um_per_px is None:
+        text = "no scale is configured: images need a file tag, a sidecar or parfocal-folder.toml"
+        yield Finding("scale", text, warning=True)
+
+
+def _ports(settings: Settings, running: bool) -> Iterator[Finding]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    publish = settings.publish
+    for name, kind, address in (
+        ("live", zmq.PUB, publish.live),
+        ("replay", zmq.ROUTER, publish.replay),
+    ):
+        try:
+            bound(context, kind, address).close()
+        except BindError as error:
+            if running:
+                yield Finding("ports", f"{name} {address}, in use by the running parfocal")
+                continue
+            what, _, remedy = str(error).partition(": ")
+            yield Finding("ports", what, f"{remedy} (publish.{name})")
+        else:
+            yield Finding("ports", f"{name} {address}")
+    context.destroy(linger=0)

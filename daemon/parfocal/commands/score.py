@@ -1,0 +1,138 @@
+"""`parfocal detect` and `parfocal classify`: stored images, scored here and now."""
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from parfocal import console
+from parfocal.annotate import annotated
+from parfocal.bundle import load
+from parfocal.commands.arguments import DATA, OK, Commands, command, jsonable, print_json, scaled
+from parfocal.config import Limits
+from parfocal.detect import ClassicalDetector
+from parfocal.preview import THUMBNAIL_PX
+from parfocal.reader import Prepared, Refused
+from parfocal.score import Classifying, Reading, Request, images
+from parfocal.types import Cell
+
+ANNOTATED_PX = 1616
+
+
+def add_detect(commands: Commands) -> None:
+    """Add the arguments of `parfocal detect`."""
+    made = command(commands, "detect", "find the cells in stored images", run_detect)
+    scaled(made)
+    made.add_argument("--detector", default="auto", choices=("auto", "classical"),
+                      help="which detector (default: auto)")  # fmt: skip
+    made.add_argument("--masks", type=Path, metavar="DIR",
+                      help="write NAME.png there: uint16 instance labels")  # fmt: skip
+    jsonable(made)
+
+
+def add_classify(commands: Commands) -> None:
+    """Add the arguments of `parfocal classify`."""
+    made = command(commands, "classify", "classify the cells in stored images", run_classify)
+    scaled(made)
+    made.add_argument("--model", required=True, metavar="BUNDLE",
+                      help="a shipped name or a bundle file")  # fmt: skip
+    made.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
+                      help="where to run the model (default: auto)")  # fmt: skip
+    made.add_argument("--crops", action="store_true",
+                      help="each image is one ready single-cell crop")  # fmt: skip
+    made.add_argument("--out", type=Path, metavar="DIR",
+                      help="write NAME.json and an annotated NAME.png there")  # fmt: skip
+    jsonable(made)
+
+
+def run_detect(options: argparse.Namespace) -> int:
+    """`parfocal detect`: status 65 when an image could not be read."""
+    wanted, rows, bad = images(options.images), [], 0
+    if options.masks:
+        options.masks.mkdir(parents=True, exist_ok=True)
+    with Reading(Limits()) as reading:
+        request = msgspec.structs.replace(
+            reading.request(options.um_per_px), want_masks=options.masks is not None
+        )
+        for image in console.progress(wanted, "detecting"):
+            answer = reading.read(image, request)
+            if isinstance(answer, Refused):
+                bad += 1
+                console.say(console.refused_line(image.path, answer))
+            elif options.masks:
+                (options.masks / f"{Path(image.path).stem}.png").write_bytes(answer.masks)
+            if options.json:
+                print_json(detection(image, answer))
+            elif isinstance(answer, Prepared):
+                rows.append((image.path, answer))
+    if rows:
+        console.out().print(console.detection_table(rows))
+    return DATA if bad else OK
+
+
+def detection(image: Request, answer: Prepared | Refused) -> dict[str, object]:
+    """The `detect --json` object of one image; a refused one has no cells and says why."""
+    if isinstance(answer, Refused):
+        refused = {"reason": answer.reason, "detail": answer.detail}
+        return {"image": image.path, "refused": refused, "cells": [], "rejected": []}
+    cells = []
+    for number, i in enumerate(answer.chosen, 1):
+        (x, y), (left, top, width, height) = answer.points[i], answer.boxes[i]
+        cells.append(
+            {"id": number, "x_px": x, "y_px": y, "left_px": left, "top_px": top, "width_px": width,
+             "height_px": height, "area_um2": answer.areas_um2[i], "score": answer.scores[i]}
+        )  # fmt: skip
+    return {
+        "image": image.path,
+        "um_per_px": answer.um_per_px,
+        "width_px": answer.width_px,
+        "height_px": answer.height_px,
+        "detector": ClassicalDetector().name,
+        "cells": cells,
+        "rejected": answer.rejected,
+        "elapsed_ms": sum(answer.timing_ms.values()),
+    }
+
+
+def run_classify(options: argparse.Namespace) -> int:
+    """`parfocal classify`: status 65 when an image could not be read."""
+    bundle, wanted = load(options.model), images(options.images)
+    table, last, bad = console.frame_table(), None, 0
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+    thumbnail_px = ANNOTATED_PX if options.out else THUMBNAIL_PX
+    with Classifying(bundle, options.device, Limits()) as classifying:
+        for image in console.progress(wanted, "classifying"):
+            prepared = classifying.read(image, options.um_per_px, options.crops, thumbnail_px)
+            if isinstance(prepared, Refused):
+                bad += 1
+                console.say(console.refused_line(image.path, prepared))
+                if options.json:
+                    refused = {"reason": prepared.reason, "detail": prepared.detail}
+                    print_json({"image": image.path, "refused": refused})
+                continue
+            result = last = classifying.result(image, prepared)
+            if options.json:
+                print_json(crop_answer(image, result.cells[0]) if options.crops else result)
+            else:
+                console.add_frame(table, "", result)
+            if options.out:
+                stem = options.out / Path(image.path).stem
+                stem.with_suffix(".json").write_bytes(msgspec.json.encode(result))
+                stem.with_suffix(".png").write_bytes(annotated(prepared.thumbnail, result))
+    if last is not None and not options.json:
+        console.out().print(table, console.caveats(last))
+    return DATA if bad else OK
+
+
+def crop_answer(image: Request, cell: Cell) -> dict[str, object]:
+    """The `classify --crops --json` object of one crop."""
+    return {
+        "image": image.path,
+        "label": cell.label,
+        "probability": cell.probability,
+        "probabilities": cell.probabilities,
+        "novelty": cell.novelty,
+        "accepted": cell.accepted,
+        "reason": cell.reason,
+    }

@@ -1,0 +1,224 @@
+"""What a person sees on the terminal: tables of results, a live view, one-sentence errors."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from parfocal.bundle import Bundle
+from parfocal.check import Finding
+from parfocal.client import Event, NewLog, Received, Silence
+from parfocal.follow import one_line, verdict_line
+from parfocal.reader import Prepared, Refused
+from parfocal.reasons import SENTENCES
+from parfocal.types import Alarm, Beat, FlaskRef, FlaskVerdict, FrameResult
+
+PROGRESS_FROM = 4
+"""Fewer images than this are done before a progress bar could be read."""
+
+
+def out() -> Console:
+    """The console for results."""
+    return Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """A remark for the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+T = TypeVar("T")
+
+
+def progress(items: list[T], what: str) -> Iterable[T]:
+    """The items, with a progress bar on stderr when a person is watching and it will take long."""
+    if len(items) < PROGRESS_FROM or not sys.stderr.isatty():
+        return items
+    return track(items, what, console=Console(stderr=True), transient=True)
+
+
+def refused_line(path: str, refused: Refused) -> str:
+    """Why an image was not scored, in one line."""
+    return f"{path}: {SENTENCES[refused.reason]} [{refused.reason}: {refused.detail}]"
+
+
+def detection_table(rows: list[tuple[str, Prepared]]) -> Table:
+    """One row an image: cells, rejects by reason, scale and time."""
+    table = Table(box=None, header_style="bold")
+    for name in ("image", "cells", "rejected", "um/px", "ms"):
+        table.add_column(name, justify="left" if name in ("image", "rejected") else "right")
+    for path, prepared in rows:
+        scale = f"{prepared.um_per_px:g} ({prepared.um_per_px_from})"
+        elapsed = f"{sum(prepared.timing_ms.values()):.0f}"
+        why = [str(r.reason) for r in prepared.rejected]
+        table.add_row(path, str(len(prepared.chosen)), tally(why), scale, elapsed)
+    return table
+
+
+def tally(words: list[str]) -> str:
+    """How often each word occurs, most frequent first."""
+    counts = {word: words.count(word) for word in dict.fromkeys(words)}
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{n} {word}" for word, n in ordered)
+
+
+def composition_text(result: FrameResult) -> Text:
+    """`HT1080 64% (45-79)` for each class, dimmed where there is none."""
+    text = Text()
+    for label, f in result.composition.items():
+        style = "" if f.n else "dim"
+        text.append(f"{label} {f.n} = {f.fraction:.0%} ({f.low:.0%}-{f.high:.0%})  ", style)
+    return text
+
+
+def frame_table() -> Table:
+    """An empty table of frames, as `follow` and `classify` show them."""
+    table = Table(box=None, header_style="bold")
+    right = ("seq", "cells", "abstained", "rejected", "focus")
+    for name in ("seq", "image", "flask", "cells", "composition (95 % interval)", *right[2:]):
+        table.add_column(name, justify="right" if name in right else "left")
+    return table
+
+
+def add_frame(table: Table, seq: str, result: FrameResult) -> None:
+    """One frame's row."""
+    table.add_row(
+        seq,
+        os.path.basename(result.image.path),
+        result.flask.id if result.flask else "-",
+        str(len(result.cells)),
+        composition_text(result),
+        str(result.n_abstained),
+        str(result.n_rejected),
+        f"{result.quality.focus:.2f}",
+    )
+
+
+def caveats(result: FrameResult) -> Text:
+    """What must be known about the model, in one dimmed paragraph."""
+    model = result.model
+    lines = [f"model {model.name} {model.version} on {model.provider}", *model.caveats]
+    if not model.detector_matches_training:
+        lines.append(f"cells found by '{model.detector}', another way than the training crops")
+    return Text("; ".join(lines), style="dim")
+
+
+class LiveView:
+    """The latest frames and the state of the rig, redrawn as events come; for terminals."""
+
+    def __init__(self, console: Console, rows: int = 12) -> None:
+        self._rows: list[tuple[str, FrameResult]] = []
+        self._alarms: list[Text] = []
+        self._most, self._state = rows, Text("waiting for the rig ...", style="yellow")
+        self._verdict = Text("")
+        self.live = Live(self._draw(), console=console, auto_refresh=False)
+
+    def show(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, Received):
+            self._received(event)
+        elif isinstance(event, Beat):
+            self._state = state_text(event)
+        elif isinstance(event, Silence):
+            self._state = Text(f"no sign of the rig for {event.seconds:.0f} s", style="bold red")
+        elif isinstance(event, NewLog):
+            self._rows, self._alarms = [], [Text("the rig started a new log", style="yellow")]
+
+    def _received(self, message: Received) -> None:
+        body = message.body()
+        if isinstance(body, FrameResult):
+            self._rows = [*self._rows, (str(message.header.seq), body)][-self._most :]
+        elif isinstance(body, Alarm):
+            style = {"info": "dim", "warning": "yellow", "alarm": "bold red"}[body.level]
+            self._alarms = [*self._alarms, Text(body.text, style=style)][-4:]
+        elif isinstance(body, FlaskVerdict):
+            self._verdict = Text(verdict_line(body), style="bold")
+
+    def _draw(self) -> Group:
+        table = frame_table()
+        for seq, result in self._rows:
+            add_frame(table, seq, result)
+        notes = [caveats(self._rows[-1][1])] if self._rows else []
+        return Group(table, self._verdict, *self._alarms, *notes, self._state)
+
+    def refresh(self) -> None:
+        """Redraw."""
+        self.live.update(self._draw(), refresh=True)
+
+
+def state_text(beat: Beat) -> Text:
+    """The rig's state in one line."""
+    style = {"ready": "green", "degraded": "bold yellow"}.get(beat.state, "yellow")
+    files = ", ".join(f"{n} {state}" for state, n in sorted(beat.files.items())) or "none"
+    why = f" ({'; '.join(beat.reasons)})" if beat.reasons else ""
+    line = f"{beat.state}{why}  {beat.provider}  {beat.queue_depth} waiting  files: {files}"
+    return Text(line, style=style)
+
+
+def lines(events: Iterable[Event]) -> Iterator[str]:
+    """Plain lines for output that is no terminal."""
+    for event in events:
+        if isinstance(event, Received):
+            yield one_line(event)
+
+
+MARKS = {"fault": ("FAULT", "bold red"), "note": ("note ", "yellow"), "ok": ("ok   ", "green")}
+
+
+def findings(found: list[Finding]) -> Iterator[Text]:
+    """The report of `parfocal check`."""
+    for finding in found:
+        mark, style = MARKS[finding.kind]
+        text = Text(f"{mark} ", style=style)
+        text.append(f"{finding.subject:<8}", style="bold").append(f" {finding.text}", style="none")
+        if finding.remedy:
+            text.append(f"\n      remedy:  {finding.remedy}", style="bold")
+        yield text
+
+
+def flask_line(flask: FlaskRef | None) -> str:
+    """The flask on the stage in one line."""
+    if flask is None:
+        return "no flask is open"
+    known = [flask.cell_line, None if flask.passage is None else f"passage {flask.passage}"]
+    extra = ", ".join(part for part in known if part)
+    return f"flask {flask.id}{f' ({extra})' if extra else ''}, open since {flask.opened_at}"
+
+
+def card_table(bundle: Bundle) -> Table:
+    """The card of a model, a line a fact."""
+    card = bundle.card
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    facts = {
+        "name": f"{card.name} {card.version}",
+        "file": f"{bundle.path} ({len(bundle.data) / 1e6:.1f} MB)",
+        "sha256": bundle.sha256,
+        "description": card.description,
+        "classes": ", ".join(card.classes),
+        "licence": card.licence,
+        "attribution": card.attribution,
+        "made": card.created_at,
+        "crops": f"{card.crop_px} px at {card.um_per_px:g} um/px",
+        "centred by": card.prepare.detector.name,
+        "fingerprint": card.prepare.fingerprint,
+        "trained on": f"{card.training.data} ({len(card.training.groups)} groups)",
+        "abstains": f"below p {card.abstention.min_probability:g}, "
+        f"above novelty {card.abstention.max_novelty:g}",
+    }
+    for name, text in facts.items():
+        if text:
+            table.add_row(name, text)
+    for name, metric in card.training.metrics.items():
+        span = "" if metric.low is None else f" ({metric.low:.3f} to {metric.high:.3f})"
+        table.add_row(name, f"{metric.value:.3f}{span}  {metric.how}")
+    for caveat in card.caveats:
+        table.add_row("caveat", Text(caveat, style="yellow"))
+    return table

@@ -1,0 +1,1 @@
+"""One notebook entry a flask session: what a biologist would write down, with evidence."""

@@ -1,0 +1,202 @@
+"""Scores stored images on the command line, through the same two children as the daemon."""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from parfocal.arena import Arena, ArenaShape
+from parfocal.bundle import Bundle
+from parfocal.child import Child, ChildError
+from parfocal.classify import Device, DeviceError
+from parfocal.config import Limits
+from parfocal.detect import ClassicalDetector
+from parfocal.inference import (
+    Classified,
+    ClassifySlot,
+    InferenceAnswer,
+    Loaded,
+    LoadFailed,
+    LoadModel,
+)
+from parfocal.reader import Prepared, ReadAnswer, ReadRequest, Refused
+from parfocal.reasons import FileReason
+from parfocal.results import frame_result, model_ref
+from parfocal.scan import is_candidate
+from parfocal.types import FrameResult
+from parfocal.workers import LOAD_WALL_S
+
+
+class NoImagesError(Exception):
+    """The arguments name no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An image and the folder up to which declarations beside it count."""
+
+    path: str
+    root: str
+
+
+def images(arguments: list[str]) -> list[Request]:
+    """The images that files, folders and globs name, each once, folders in name order.
+
+    Raises
+    ------
+    NoImagesError
+        An argument names nothing, or a folder without images.
+    """
+    found: dict[str, Request] = {}
+    for argument in arguments:
+        matched = [argument] if os.path.lexists(argument) else sorted(glob.glob(argument))
+        if not matched:
+            raise NoImagesError(f"there is no image {argument}")
+        for path in matched:
+            requests = list(_below(path)) if os.path.isdir(path) else [_alone(path)]
+            if not requests:
+                raise NoImagesError(f"{path} holds no TIFF, BMP, PNG or JPEG")
+            found.update((r.path, r) for r in requests)
+    return list(found.values())
+
+
+def _alone(path: str) -> Request:
+    return Request(path, str(Path(path).absolute().parent))
+
+
+def _below(folder: str) -> Iterator[Request]:
+    root = str(Path(folder).absolute())
+    for here, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Request(os.path.join(here, n), root) for n in sorted(names) if is_candidate(n))
+
+
+class Reading:
+    """A reader child at the disposal of a command."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.arena = Arena.create(ArenaShape(slots=1, max_cells=limits.max_cells))
+        self._child: Child | None = None
+        self._decoder = msgspec.msgpack.Decoder(ReadAnswer)
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.close()
+        self.arena.close()
+
+    def child(self, module: str) -> Child:
+        """A fresh child that shares this command's crops."""
+        arguments = self.arena.shape.as_arguments(self.arena.fd)
+        return Child(module, arguments, (self.arena.fd,), module.rpartition(".")[2])
+
+    def read(self, image: Request, request: ReadRequest) -> Prepared | Refused:
+        """Prepare one image; a reader that dies over it is replaced for the next."""
+        full = msgspec.structs.replace(
+            request, path=str(Path(image.path).absolute()), root=image.root
+        )
+        self._child = self._child or self.child("parfocal.reader")
+        try:
+            answer = self._child.ask(msgspec.msgpack.encode(full), self.limits.read_wall_s)
+        except ChildError as error:
+            self._child = None
+            return Refused(reason=FileReason.RESOURCE_LIMIT, detail=str(error))
+        decoded: ReadAnswer = self._decoder.decode(answer)
+        return decoded
+
+    def request(self, um_per_px: float | None) -> ReadRequest:
+        """A request with this command's limits; an explicit scale wins over every other."""
+        limits = self.limits
+        return ReadRequest(
+            path="",
+            root="",
+            slot=0,
+            max_cells=limits.max_cells,
+            max_pixels=limits.max_pixels,
+            max_bytes=limits.max_bytes,
+            cpu_limit_s=limits.read_cpu_s,
+            um_per_px=um_per_px,
+            um_per_px_from="argument",
+        )
+
+
+class Classifying:
+    """A reader and an inference child at the disposal of a command.
+
+    Raises
+    ------
+    DeviceError
+        The model cannot be used on this device.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device, limits: Limits) -> None:
+        self.bundle, self.reading = bundle, Reading(limits)
+        self._load = LoadModel(bundle=str(bundle.path), sha256=bundle.sha256, device=device)
+        self._decoder = msgspec.msgpack.Decoder(InferenceAnswer)
+        self._child = self._loaded()
+        self._detector = ClassicalDetector()
+
+    def __enter__(self) -> "Classifying":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.close()
+        self.reading.__exit__()
+
+    def _loaded(self) -> Child:
+        child = self.reading.child("parfocal.inference")
+        try:
+            answer = self._decoder.decode(
+                child.ask(msgspec.msgpack.encode(self._load), LOAD_WALL_S)
+            )
+        except ChildError as error:
+            self.reading.__exit__()
+            raise DeviceError(f"the model could not be loaded: {error}") from error
+        if not isinstance(answer, Loaded):
+            child.close()
+            self.reading.__exit__()
+            detail = answer.detail if isinstance(answer, LoadFailed) else "it gave a wrong answer"
+            raise DeviceError(detail)
+        self.loaded = answer
+        return child
+
+    def answer(self, n: int) -> Classified:
+        """The classes of the n crops that were just read; a lost child is replaced once."""
+        request = msgspec.msgpack.encode(ClassifySlot(slot=0, n=n))
+        wall_s = self.reading.limits.infer_wall_s
+        try:
+            answer = self._decoder.decode(self._child.ask(request, wall_s))
+        except ChildError:
+            self._child = self._loaded()
+            answer = self._decoder.decode(self._child.ask(request, wall_s))
+        if not isinstance(answer, Classified):
+            raise ChildError("inference gave a wrong answer")
+        return answer
+
+    def read(
+        self, image: Request, um_per_px: float | None, crops: bool, thumbnail_px: int
+    ) -> Prepared | Refused:
+        """Prepare one image as the bundle wants it."""
+        request = msgspec.structs.replace(
+            self.reading.request(um_per_px),
+            rules=self.bundle.card.prepare.pixels,
+            ready_crop=crops,
+            thumbnail_px=thumbnail_px,
+        )
+        return self.reading.read(image, request)
+
+    def result(self, image: Request, prepared: Prepared) -> FrameResult:
+        """The complete result of an image that was just read."""
+        classified = self.answer(prepared.n_crops)
+        detector = self._detector
+        model = model_ref(self.bundle, self.loaded.provider, detector.name, detector.fingerprint)
+        result = frame_result(
+            image.path, "file", prepared, classified, self.bundle.card, model, None
+        )
+        return msgspec.structs.replace(result, timing_ms={**result.timing_ms, "record": 0.0})
