@@ -1,0 +1,216 @@
+"""Augmentation of single-cell crops, in the paper's order, on batches of integer grey levels.
+
+Rotation, substrate blobs, translation (Yao et al. 2019, Methods; the authors' MATLAB code), then a
+few optional additions. Quantile normalization comes after, so grey levels stay integers here. All
+work happens on the crop with its margin; the margin, real surroundings of the cell, is used up
+before anything has to be invented, and is cut off at the end.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BLOB_REACH_SIGMA = 3
+"""A blob ends here: 30 px from the edge + 3 x 9 px leaves the middle 110 px of 224 untouched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How crops are varied: the fields down to `seam_px` are the paper's, the others start off.
+
+    `flips`: also mirror, since a flask has no handedness. `zoom`: size changed by up to this
+    share. `blur_sigma_px`: largest extra defocus (a Gaussian). `noise_levels`: largest SD of
+    added pixel noise, in grey levels of an 8-bit crop.
+    """
+
+    rotate: bool = True
+    rim_px: int = 20
+    blobs: int = 3
+    blob_sigma_min_px: float = 5.0
+    blob_sigma_max_px: float = 9.0
+    blob_height: float = 0.3
+    blob_edge_px: int = 30
+    shift_px: int = 30
+    seam_px: int = 3
+    flips: bool = False
+    zoom: float = 0.0
+    blur_sigma_px: float = 0.0
+    noise_levels: float = 0.0
+
+
+PAPER = Augmentation()
+NONE = Augmentation(rotate=False, blobs=0, shift_px=0)
+
+
+def augment(
+    crops: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator
+) -> Tensor:
+    """One random variant of every crop.
+
+    Parameters
+    ----------
+    crops : tensor of shape (n, s, s), uint8 or int32 (16-bit levels)
+        s = crop_px + twice the margin.
+    options : Augmentation
+    crop_px : int
+    generator : torch.Generator
+        On the device of `crops`.
+
+    Returns
+    -------
+    tensor of shape (n, crop_px, crop_px), dtype of `crops`
+    """
+    top = 255 if crops.dtype == torch.uint8 else 65535
+    x = crops.float()  # (n, s, s)
+    if options.flips:
+        x = flip(x, generator)
+    if options.rotate or options.zoom:
+        x = rotate(x, options, crop_px, generator)
+    if options.blobs:
+        x = add_blobs(x, options, crop_px, generator)
+    if options.shift_px:
+        x = translate(x, options.shift_px, options.seam_px, generator)
+    x = centre(x, crop_px)  # (n, crop_px, crop_px)
+    if options.blur_sigma_px:
+        x = blur(x, options.blur_sigma_px, generator)
+    if options.noise_levels:
+        sd = uniform(len(x), 0, options.noise_levels * top / 255, generator)  # (n,)
+        x = x + sd[:, None, None] * normal(x, generator)
+    return x.round().clamp(0, top).to(crops.dtype)
+
+
+def centre(crops: Tensor, crop_px: int) -> Tensor:
+    """The middle without its margin: (n, s, s) -> (n, crop_px, crop_px)."""
+    margin = (crops.shape[-1] - crop_px) // 2
+    return crops[:, margin : margin + crop_px, margin : margin + crop_px]
+
+
+def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Shape (n,), float32, in [low, high)."""
+    return low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """White noise of SD 1 in the shape of `like`."""
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+def flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the crops mirrored; with rotation this covers every flip. (n, s, s)."""
+    mirrored = uniform(len(x), 0, 1, generator) < 0.5  # (n,)
+    return torch.where(mirrored[:, None, None], x.flip(-1), x)
+
+
+def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator) -> Tensor:
+    """Turned by an angle uniform in [0, 360) degrees, zoomed if asked, corners filled. (n, s, s).
+
+    What the rotation uncovers is filled with smoothed noise of the image's own mean and standard
+    deviation and blended in over a rim of at most `rim_px` inside the true pixels. The rim is
+    no wider than the gap is deep, so that nothing is blended where nothing is missing.
+    """
+    n, side, _ = x.shape
+    turn = uniform(n, 0, 2 * math.pi if options.rotate else 0, generator)  # (n,) radians
+    size = 1 / uniform(n, 1 - options.zoom, 1 + options.zoom, generator)  # (n,)
+    cos, sin, zero = turn.cos() * size, turn.sin() * size, torch.zeros_like(turn)
+    affine = torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(n, 2, 3)
+    grid = F.affine_grid(affine, [n, 1, side, side], align_corners=False)  # (n, s, s, 2) in [-1, 1]
+    # bicubic keeps the texture that bilinear would soften: live crops are not turned
+    turned = F.grid_sample(x[:, None], grid, "bicubic", "border", align_corners=False)[:, 0]
+    inside_px = (1 - grid.abs().amax(-1)) * side / 2  # (n, s, s) distance to the true border
+    gap_px = -centre(inside_px, crop_px).amin((1, 2))  # (n,)
+    rim_px = gap_px.clamp(1, options.rim_px)[:, None, None]
+    weight = torch.where(gap_px[:, None, None] > 0.5, (inside_px / rim_px).clamp(0, 1), 1.0)
+    return weight * turned + (1 - weight) * background(x, generator)
+
+
+def background(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise with each image's mean and standard deviation, smoothed over 3x3 px. (n, s, s)."""
+    noise = F.avg_pool2d(normal(x, generator)[:, None], 3, 1, 1)[:, 0] * 3  # SD 1 again
+    mean, sd = x.mean((1, 2), keepdim=True), x.std((1, 2), keepdim=True)
+    return mean + sd * noise
+
+
+def add_blobs(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator) -> Tensor:
+    """Substrate impurities, 0 to `blobs` on each crop: (n, s, s).
+
+    A damped cosine ring, `height * cos(pi r / sigma) * exp(-(r / sigma)^2 / 2)`, centred within
+    `blob_edge_px` of the crop's edge so that the cell is never covered. Only the patch that a
+    ring reaches is computed.
+    """
+    n, k, side = len(x), options.blobs, x.shape[1]
+    row, column = (p.view(n, k, 1, 1) for p in blob_centres(n * k, options, crop_px, generator))
+    low, high = options.blob_sigma_min_px, options.blob_sigma_max_px
+    sigma = uniform(n * k, low, high, generator).view(n, k, 1, 1)  # px
+    counts = uniform(n, 0, k + 1, generator).floor()  # (n,)
+    present = torch.arange(k, device=x.device) < counts[:, None]  # (n, k)
+    room = (x.amax((1, 2)) - x.mean((1, 2)))[:, None]  # (n, 1) levels
+    height = uniform(n * k, 0, options.blob_height, generator).view(n, k) * room * present
+    reach = math.ceil(BLOB_REACH_SIGMA * high)
+    offset = torch.arange(-reach, reach + 1, device=x.device)
+    rows = row.floor() + offset[:, None]  # (n, k, p, 1)
+    columns = column.floor() + offset  # (n, k, 1, p)
+    r = ((rows - row) ** 2 + (columns - column) ** 2).sqrt() / sigma  # (n, k, p, p)
+    ring = torch.cos(math.pi * r) * torch.exp(-(r**2) / 2) * (r <= BLOB_REACH_SIGMA)
+    margin = (side - crop_px) // 2
+    rows, columns = rows + margin, columns + margin
+    within = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+    place = (rows.clamp(0, side - 1) * side + columns.clamp(0, side - 1)).long()
+    added = (height[:, :, None, None] * ring * within).view(n, -1)
+    return x.reshape(n, -1).scatter_add(1, place.view(n, -1), added).view_as(x)
+
+
+def blob_centres(
+    count: int, options: Augmentation, crop_px: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Row and column, shape (count,), px of the crop: uniform along one of the four edges."""
+    along = uniform(count, 0, crop_px, generator)
+    depth = uniform(count, 0, options.blob_edge_px, generator)
+    edge = uniform(count, 0, 4, generator).long()
+    near = torch.where(edge % 2 == 0, depth, crop_px - 1 - depth)
+    return torch.where(edge < 2, near, along), torch.where(edge < 2, along, near)
+
+
+def translate(x: Tensor, shift_px: int, seam_px: int, generator: torch.Generator) -> Tensor:
+    """Shifted by up to +-shift_px in each axis; the lost strip wraps round, the seam is smoothed.
+
+    With a margin of `shift_px` or more the wrapped strip never enters the crop. (n, s, s).
+    """
+    n, side, _ = x.shape
+    span = 2 * shift_px + 1
+    shift = (uniform(2 * n, 0, span, generator).long() - shift_px).view(2, n)  # rows, columns
+    at = torch.arange(side, device=x.device)
+    rows = (at[None, :] - shift[0][:, None]) % side  # (n, s)
+    columns = (at[None, :] - shift[1][:, None]) % side  # (n, s)
+    moved = x[
+        torch.arange(n, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
+    moved = smooth_seam(moved, shift[0], seam_px)
+    return smooth_seam(moved.mT, shift[1], seam_px).mT
+
+
+def smooth_seam(x: Tensor, shift: Tensor, seam_px: int) -> Tensor:
+    """Rows beside the seam, `shift` rows down, averaged over `seam_px` rows. (n, s, s)."""
+    side = x.shape[1]
+    half = seam_px // 2
+    at = torch.arange(side, device=x.device)
+    away = (
+        at[None, :] - shift[:, None] + side // 2
+    ) % side - side // 2  # (n, s): 0 = first row below
+    seam = (away >= -half) & (away < half + seam_px % 2) & (shift != 0)[:, None]
+    averaged = F.avg_pool2d(x[:, None], (seam_px, 1), 1, (half, 0), count_include_pad=False)[:, 0]
+    return torch.where(seam[:, :, None], averaged, x)
+
+
+def blur(x: Tensor, sigma_px: float, generator: torch.Generator) -> Tensor:
+    """Each crop out of focus by its own Gaussian, SD uniform in [0, sigma_px). (n, h, w)."""
+    n, reach = len(x), math.ceil(3 * sigma_px)
+    sigma = uniform(n, 0, sigma_px, generator).clamp(min=0.05)[:, None]  # (n, 1)
+    at = torch.arange(-reach, reach + 1, device=x.device)[None, :]  # (1, k)
+    kernel = torch.exp(-((at / sigma) ** 2) / 2)
+    kernel = kernel / kernel.sum(1, keepdim=True)  # (n, k)
+    padded = F.pad(x[None], (reach,) * 4, mode="reflect")  # (1, n, h + 2r, w + 2r)
+    down = F.conv2d(padded, kernel[:, None, :, None], groups=n)
+    return F.conv2d(down, kernel[:, None, None, :], groups=n)[0]

@@ -1,0 +1,200 @@
+"""`parfocal-train`: crops from images, and a network from crops."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import torch
+from rich.console import Console
+
+from parfocal import __version__
+from parfocal.card import DetectorRules
+from parfocal.detect import ClassicalDetector
+from parfocal.prepare import CROP_PX
+from parfocal.types import Detector
+from parfocal_training import cropset, screen
+from parfocal_training.checkpoint import Checkpoint, read_checkpoint
+from parfocal_training.crops import EXTERNAL, ImageCrops, cut_frames, gathered, ready_crops
+from parfocal_training.cropset import CropRules, CropSet
+from parfocal_training.dataset import Row, grouped, read_rows, renamed
+from parfocal_training.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_IO,
+    DataError,
+    TrainingError,
+    UsageError,
+    sentence,
+)
+from parfocal_training.fit import Fit, Part, Plan
+from parfocal_training.options import parser
+from parfocal_training.recipe import RECIPES, Recipe
+from parfocal_training.train import Epoch
+
+log = logging.getLogger(__name__)
+
+
+def make_crops(options: argparse.Namespace, console: Console) -> None:
+    """The command `crops`."""
+    names = _class_names(options.class_names)
+    rows = renamed(read_rows(options.data), names)
+    rows, kind = grouped(rows, options.group_by, options.group_regex)
+    um_per_px = options.um_per_px or _common_scale(rows)
+    detector = ClassicalDetector()
+    ready = bool(options.ready_crops)
+    rules = CropRules(
+        um_per_px=um_per_px,
+        crop_px=CROP_PX,
+        margin_px=options.margin,
+        flat_field_um=options.flat_field_um,
+        detector=EXTERNAL if ready else _named(detector),
+    )
+    made = (
+        ready_crops(options.data, rows)
+        if ready
+        else cut_frames(options.data, rows, rules, detector, options.frame_um_per_px or 0.0)
+    )
+    images = list(screen.watched(made, len(rows), console))
+    crop_set = gathered(images, rules, kind, options.data.resolve().name)
+    cropset.save(crop_set, options.out)
+    _report_crops(crop_set, images, options, console)
+
+
+def _class_names(pairs: Sequence[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if pair.count("=") != 1 or not all(pair.split("="))]
+    if wrong:
+        raise UsageError(f"--class-names takes OLD=NEW, got {', '.join(map(repr, wrong))}")
+    return {pair.split("=")[0]: pair.split("=")[1] for pair in pairs}
+
+
+def _common_scale(rows: Sequence[Row]) -> float:
+    scales = {row.um_per_px for row in rows}
+    only = scales.pop() if len(scales) == 1 else None
+    if only is None:
+        raise DataError(
+            "the pixel size of the crops is not known: give --um-per-px, or one um_per_px for all "
+            "images in flasks.csv"
+        )
+    return only
+
+
+def _named(detector: Detector) -> DetectorRules:
+    return DetectorRules(name=detector.name, fingerprint=detector.fingerprint)
+
+
+def _report_crops(
+    crop_set: CropSet, images: list[ImageCrops], options: argparse.Namespace, console: Console
+) -> None:
+    if options.json:
+        for image in images:
+            n = 0 if image.crops is None else len(image.crops)
+            rejected = dict(image.rejected)
+            _emit(
+                {
+                    "image": image.row.path,
+                    "group": image.row.group,
+                    "n_crops": n,
+                    "rejected": rejected,
+                }
+            )
+        _emit(_summary(crop_set, options.out))
+        return
+    console.print(screen.crops_table(crop_set, images))
+    console.print(f"{len(crop_set)} crops in {options.out}")
+
+
+def _summary(crop_set: CropSet, out: Path) -> dict[str, object]:
+    return {
+        "out": str(out),
+        "n_crops": len(crop_set),
+        "classes": crop_set.classes,
+        "n_groups": len(set(crop_set.groups)),
+        "group_kind": crop_set.index.group_kind,
+    }
+
+
+def fit(options: argparse.Namespace, console: Console) -> None:
+    """The command `fit`."""
+    crop_set = cropset.load(options.crops).for_training()
+    if options.folds == 1:
+        raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, recipe = _device(options.device), _recipe(options)
+    plan = Plan(
+        code_version=__version__,
+        recipe=recipe,
+        seed=options.seed,
+        fold_seed=options.fold_seed,
+        folds=options.folds,
+        classes=crop_set.classes,
+        crops_sha256=crop_set.digest,
+        device=device.type,
+    )
+    running = Fit(crop_set, options.out, plan, device, lambda: datetime.now(UTC))
+    if options.json:
+        for part, epoch in running.run(options.resume):
+            _emit_epoch(part, epoch)
+    else:
+        pace = screen.Pace(recipe.epochs, time.monotonic)
+        with screen.shown_epochs(console, pace) as say:
+            for part, epoch in running.run(options.resume):
+                say(part, epoch)
+    _report_fit(read_checkpoint(options.out)[0], options, console)
+
+
+def _device(name: str) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise UsageError("--device cuda was asked for but this PyTorch finds no CUDA device")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    given = {name: getattr(options, name) for name in ("epochs", "batch", "order", "precision")}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return msgspec.structs.replace(RECIPES[options.recipe], **changed)
+
+
+def _report_fit(done: Checkpoint, options: argparse.Namespace, console: Console) -> None:
+    if options.json:
+        figures = msgspec.to_builtins(done.measured.metrics)
+        _emit({"out": str(options.out), "classes": done.classes, "metrics": figures})
+        return
+    console.print(screen.metrics_table(done))
+    console.print(f"checkpoint in {options.out}; make it a model with parfocal-export")
+
+
+def _emit(value: object) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _emit_epoch(part: Part, epoch: Epoch) -> None:
+    _emit({"part": msgspec.to_builtins(part), "epoch": msgspec.to_builtins(epoch)})
+
+
+COMMANDS = {"crops": make_crops, "fit": fit}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    console = Console(stderr=options.json)
+    try:
+        COMMANDS[options.command](options, console)
+    except KeyboardInterrupt:
+        log.error("interrupted; a fit goes on from its last epoch with --resume")
+        return EXIT_INTERRUPTED
+    except (TrainingError, OSError) as error:
+        if options.debug:
+            log.exception("traceback")
+        log.error("parfocal-train: %s", sentence(error))
+        return error.exit_code if isinstance(error, TrainingError) else EXIT_IO
+    return EXIT_DONE

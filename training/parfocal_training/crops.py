@@ -1,0 +1,155 @@
+"""From the images of a data set to its crop set, through the daemon's own decoder and Prepare."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from parfocal.card import DetectorRules
+from parfocal.images import ImageError, Limits, decode
+from parfocal.prepare import CROP_PX, PixelRules, Prepare, to_gray
+from parfocal.reasons import FileReason
+from parfocal.types import Detector, Frame, Gray
+from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
+from parfocal_training.dataset import GroupKind, Row
+from parfocal_training.errors import DataError
+
+ANY_REFERENCE = (CROP_PX * CROP_PX, *([0] * 255))
+"""Raw cuts do not depend on the reference distribution, which is chosen when training starts."""
+
+EXTERNAL = DetectorRules(name="external")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageCrops:
+    """What one image gave: its crops (n, s, s) and where they lay, or why there are none."""
+
+    row: Row
+    sha256: str
+    crops: Gray | None
+    at_px: NDArray[np.float64] | None
+    rejected: Counter[str]
+
+
+def read_frame(path: Path) -> tuple[Frame, str]:
+    """The decoded image and the SHA-256 of its file.
+
+    Raises
+    ------
+    ImageError
+        The file is not a whole, readable image.
+    """
+    data = path.read_bytes()
+    return decode(data, Limits()), hashlib.sha256(data).hexdigest()
+
+
+def ready_crops(folder: Path, rows: tuple[Row, ...]) -> Iterator[ImageCrops]:
+    """Each image as it is: one crop that somebody else has cut, with whatever margin it has."""
+    for row in rows:
+        try:
+            frame, digest = read_frame(folder / row.path)
+        except ImageError as error:
+            yield _unreadable(row, error.reason)
+            continue
+        gray = to_gray(frame.pixels)  # (s, s)
+        side = gray.shape[0]
+        if gray.shape != (side, side) or side < CROP_PX or (side - CROP_PX) % 2:
+            raise DataError(
+                f"'{row.path}' has {gray.shape[1]}x{gray.shape[0]} px: a ready crop is square, "
+                f"{CROP_PX} px or {CROP_PX} px and an even number more"
+            )
+        yield ImageCrops(row, digest, gray[None], None, Counter())
+
+
+def cut_frames(
+    folder: Path,
+    rows: tuple[Row, ...],
+    rules: CropRules,
+    detector: Detector,
+    frame_um_per_px: float,
+) -> Iterator[ImageCrops]:
+    """The single cells of each frame, cut with their margin as the daemon would cut them.
+
+    Pixel size of a frame: its row's, else its file's own, else `frame_um_per_px` if above 0.
+    """
+    pixels = PixelRules(
+        um_per_px=rules.um_per_px,
+        reference=ANY_REFERENCE,
+        crop_px=rules.crop_px,
+        flat_field_um=rules.flat_field_um,
+    )
+    prepare = Prepare(pixels, detector)
+    for row in rows:
+        try:
+            frame, digest = read_frame(folder / row.path)
+        except ImageError as error:
+            yield _unreadable(row, error.reason)
+            continue
+        scale = row.um_per_px or frame.um_per_px or frame_um_per_px
+        if not scale:
+            raise DataError(
+                f"nothing says how large a pixel of '{row.path}' is: add the column um_per_px to "
+                "flasks.csv or give --frame-um-per-px"
+            )
+        cells = prepare.cut(to_gray(frame.pixels), scale, rules.margin_px)
+        reasons = Counter(reason.value for reason in cells.finds.reasons if reason is not None)
+        at_px = cells.finds.centroids_px[cells.chosen]  # (n, 2)
+        yield ImageCrops(row, digest, cells.crops, at_px, reasons)
+
+
+def _unreadable(row: Row, reason: FileReason) -> ImageCrops:
+    return ImageCrops(row, "", None, None, Counter({reason.value: 1}))
+
+
+def gathered(
+    images: list[ImageCrops], rules: CropRules, group_kind: GroupKind, data: str
+) -> CropSet:
+    """All crops of all images as one set; classes in alphabetical order.
+
+    Raises
+    ------
+    DataError
+        No crops, crops of different sizes or depths, or a cell line left without any.
+    """
+    found = [image for image in images if image.crops is not None and len(image.crops)]
+    if not found:
+        why = Counter[str]()
+        for image in images:
+            why.update(image.rejected)
+        listed = ", ".join(f"{n} {reason}" for reason, n in why.most_common()) or "nothing found"
+        raise DataError(f"none of {len(images)} images gave a crop ({listed})")
+    kinds = {
+        (image.crops.shape[1], str(image.crops.dtype)) for image in found if image.crops is not None
+    }
+    if len(kinds) > 1:
+        listed = ", ".join(f"{side} px {depth}" for side, depth in sorted(kinds))
+        raise DataError(f"all crops of a set need one size and one depth, got {listed}")
+    classes = tuple(sorted({image.row.cell_line for image in images}))
+    left = sorted(set(classes) - {image.row.cell_line for image in found})
+    if left:
+        raise DataError(f"no crops of {', '.join(left)}: remove the cell line or add images of it")
+    ((side, _),) = kinds
+    index = CropIndex(
+        data=data,
+        classes=classes,
+        group_kind=group_kind,
+        rules=msgspec.structs.replace(rules, margin_px=(side - rules.crop_px) // 2),
+        rows=tuple(row for image in found for row in _rows(image)),
+    )
+    crops: Gray = np.concatenate([image.crops for image in found if image.crops is not None])
+    return CropSet(crops, index)
+
+
+def _rows(image: ImageCrops) -> Iterator[CropRow]:
+    n = 0 if image.crops is None else len(image.crops)
+    for i in range(n):
+        if image.at_px is None:
+            yield CropRow(image=image.row, sha256=image.sha256)
+        else:
+            x, y = image.at_px[i]
+            yield CropRow(image=image.row, sha256=image.sha256, x_px=float(x), y_px=float(y))

@@ -1,0 +1,49 @@
+"""Quantile normalization on the training device, equal bit for bit to the daemon's."""
+
+import torch
+from torch import Tensor
+
+from parfocal.normalize import Reference
+
+
+def levels_of(crops: Tensor) -> int:
+    """Grey levels that the integer type can hold: 256 for uint8, else 65,536.
+
+    PyTorch computes little on uint16, so 16-bit crops travel as int32.
+    """
+    if crops.dtype == torch.uint8:
+        return 256
+    if crops.dtype in (torch.uint16, torch.int32):
+        return 65536
+    raise ValueError(f"crops must be uint8, uint16 or int32 levels, got {crops.dtype}")
+
+
+def normalize_batch(crops: Tensor, reference: Reference) -> Tensor:
+    """Crops with the reference's grey-level distribution.
+
+    Parameters
+    ----------
+    crops : tensor of shape (n, h, w), uint8, uint16 or int32 holding 0-65535
+    reference : Reference
+        Of h * w pixels, levels 0-255.
+
+    Returns
+    -------
+    tensor of shape (n, h, w), float32, on the device of `crops`
+        Exactly `parfocal.normalize.normalize` of the same crops (`tests/test_train_normalize.py`):
+        integer counts, sums below 2**53 in float64, one division, one rounding to float32.
+    """
+    if crops.ndim != 3 or crops.shape[1] * crops.shape[2] != reference.pixels:
+        raise ValueError(
+            f"crops of shape {tuple(crops.shape)} do not match a reference of "
+            f"{reference.pixels} pixels"
+        )
+    n, levels = len(crops), levels_of(crops)
+    flat = crops.reshape(n, -1).long()  # (n, h * w)
+    offset = torch.arange(n, device=crops.device)[:, None] * levels  # (n, 1)
+    histogram = torch.bincount((flat + offset).ravel(), minlength=n * levels).view(n, levels)
+    upper = histogram.cumsum(1)  # (n, levels)
+    sums = torch.from_numpy(reference.sums).to(crops.device)  # (h * w + 1,) float64
+    spanned = sums[upper] - sums[upper - histogram]  # (n, levels)
+    table = (spanned / histogram.clamp(min=1)).float()  # (n, levels)
+    return table.gather(1, flat).view(crops.shape)

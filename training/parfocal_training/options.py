@@ -1,0 +1,132 @@
+"""The commands and options of `parfocal-train`, each with its unit and default."""
+
+import argparse
+from pathlib import Path
+
+from parfocal import __version__
+from parfocal_training.dataset import NAME_RULE
+from parfocal_training.recipe import FIELD, RECIPES
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(
+        prog="parfocal-train", description="Train a cell-type network on your own flasks."
+    )
+    top.add_argument("--version", action="version", version=f"parfocal {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _crops_options(commands.add_parser("crops", help="cut single-cell crops from images"))
+    _fit_options(commands.add_parser("fit", help="train and cross-validate a network on crops"))
+    return top
+
+
+def _shared_options(command: argparse.ArgumentParser) -> None:
+    command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    command.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    command.add_argument("--json", action="store_true", help="JSON Lines on stdout, nothing else")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _crops_options(command: argparse.ArgumentParser) -> None:
+    _shared_options(command)
+    command.add_argument(
+        "data", type=Path, help="folder of images with flasks.csv, or with one folder per cell line"
+    )
+    command.add_argument(
+        "--um-per-px",
+        type=_above_zero,
+        help="pixel size of the crops in micrometres; None: that of the images, if all agree",
+    )
+    command.add_argument(
+        "--frame-um-per-px",
+        type=_above_zero,
+        help="pixel size in micrometres of images that neither flasks.csv nor their file knows",
+    )
+    command.add_argument(
+        "--margin",
+        type=_not_below_zero,
+        default=48,
+        metavar="PX",
+        help="real surroundings kept on each side of a crop for rotation and shifts, in pixels; "
+        "48 covers any rotation; cells nearer the edge are lost; ready crops bring their own",
+    )
+    command.add_argument(
+        "--ready-crops", action="store_true", help="each image is one single-cell crop already"
+    )
+    command.add_argument(
+        "--flat-field-um",
+        type=_not_below_zero_float,
+        default=0.0,
+        help="SD in micrometres of the Gaussian that estimates a frame's illumination, which is "
+        "divided out; 0: leave it. Ready crops are not changed: for them it says how live frames "
+        "are to be made as even as the crops already are",
+    )
+    command.add_argument(
+        "--class-names", nargs="+", default=[], metavar="OLD=NEW", help="rename cell lines"
+    )
+    command.add_argument(
+        "--group-by",
+        choices=("auto", "flask", "field", "name", "image"),
+        default="auto",
+        help="what is never split between training and test; auto: flask, else field, else name",
+    )
+    command.add_argument(
+        "--group-regex",
+        help=f"parenthesis round the part of a file name that tells the field; None: {NAME_RULE}",
+    )
+
+
+def _fit_options(command: argparse.ArgumentParser) -> None:
+    _shared_options(command)
+    command.add_argument("crops", type=Path, help="folder made by parfocal-train crops")
+    command.add_argument(
+        "--recipe",
+        choices=sorted(RECIPES),
+        default=FIELD.name,
+        help="field: augmented, one-cycle, averaged; paper: constant rate, as published",
+    )
+    command.add_argument(
+        "--folds",
+        type=_not_below_zero,
+        default=5,
+        help="parts of the cross-validation over groups; 0: none, then nothing is measured",
+    )
+    command.add_argument("--epochs", type=_whole_above_zero, help="None: as the recipe says")
+    command.add_argument(
+        "--batch", type=_not_below_zero, help="crops a step; 0: 5 %% of them; None: as the recipe"
+    )
+    command.add_argument("--order", choices=("conv-relu-bn", "conv-bn-relu"), help="layer order")
+    command.add_argument("--precision", choices=("bf16", "f32"), help="None: as the recipe says")
+    command.add_argument("--seed", type=_not_below_zero, default=1, help="of weights and batches")
+    command.add_argument("--fold-seed", type=_not_below_zero, default=0, help="of the folds")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is"
+    )
+    command.add_argument("--threads", type=_not_below_zero, default=0, help="of the CPU; 0: all")
+    command.add_argument(
+        "--resume", action="store_true", help="go on with a training that was interrupted"
+    )
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _not_below_zero_float(text: str) -> float:
+    return 0.0 if float(text) == 0 else _above_zero(text)
+
+
+def _not_below_zero(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _whole_above_zero(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return int(text)
