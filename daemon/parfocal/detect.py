@@ -121,7 +121,8 @@ def reasons(
 
 def measure(found: Segments, speck_px: float) -> tuple[NDArray[np.int32], Objects]:
     """Labels 1..n without specks, and the measures of the objects in the same order."""
-    index = np.flatnonzero(found.labels > 0)  # foreground only: a fifth of a usual frame
+    inside = found.labels > 0
+    index = np.flatnonzero(inside)  # foreground only: a fifth of a usual frame
     raw = found.labels.ravel()[index]
     area = np.bincount(raw, minlength=1)
     kept = area > speck_px
@@ -131,11 +132,12 @@ def measure(found: Segments, speck_px: float) -> tuple[NDArray[np.int32], Object
     labels.ravel()[index] = label
     narrow = label.astype(np.uint16) if len(area) < 2**16 else label  # 16 bits sort 5 times faster
     order = np.argsort(narrow, kind="stable")[np.count_nonzero(label == 0) :]
-    return labels, measures(found, labels, index[order], area[kept])
+    depth = cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, 3)
+    return labels, measures(found, depth, index[order], area[kept])
 
 
 def measures(
-    found: Segments, labels: NDArray[np.int32], index: NDArray[np.int64], area: NDArray[np.int64]
+    found: Segments, depth_px: Float, index: NDArray[np.int64], area: NDArray[np.int64]
 ) -> Objects:
     """Measures of objects whose pixels lie one object after the other in `index`."""
     start = np.cumsum(area) - area  # (n,) first pixel of each object
@@ -150,11 +152,12 @@ def measures(
         found: Floats = of.reduceat(values, start).astype(np.float64) if len(area) else np.zeros(0)
         return found
 
-    y, x = np.divmod(index.astype(np.int32), np.int32(labels.shape[1]))  # twice as fast as int64
-    depth = cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, 3).ravel()[index]
+    h, w = depth_px.shape
+    y, x = np.divmod(index.astype(np.int32), np.int32(w))  # twice as fast as int64
+    depth = depth_px.ravel()[index]
     half_width = extreme(np.maximum, depth)
     deepest = first_where(depth == np.repeat(half_width, area), start)
-    on_border = (x == 0) | (y == 0) | (x == labels.shape[1] - 1) | (y == labels.shape[0] - 1)
+    on_border = (x == 0) | (y == 0) | (x == w - 1) | (y == h - 1)
     return Objects(
         area=area.astype(np.float64),
         x=mean(x),
@@ -181,9 +184,15 @@ def first_where(hit: NDArray[np.bool_], start: NDArray[np.int64]) -> NDArray[np.
 
 
 def sharpness(contrast: Float, index: NDArray[np.int64], mean: Callable[[Float], Floats]) -> Floats:
-    """Detail of one pixel over detail of several: shape (n,); defocus takes the first."""
-    smooth = cv2.blur(contrast, (3, 3)).ravel()[index]
-    fine = contrast.ravel()[index] - smooth
-    coarse = smooth - cv2.blur(contrast, (9, 9)).ravel()[index]
+    """Detail of one pixel over detail of several: shape (n,); defocus takes the first.
+
+    The wide average is taken at half the resolution, which is five times cheaper.
+    """
+    h, w = contrast.shape
+    smooth = cv2.blur(contrast, (3, 3))
+    half = cv2.resize(contrast, (max(1, w // 2), max(1, h // 2)), interpolation=cv2.INTER_AREA)
+    wide = cv2.resize(cv2.blur(half, (5, 5)), (w, h), interpolation=cv2.INTER_NEAREST)
+    fine = contrast.ravel()[index] - smooth.ravel()[index]
+    coarse = smooth.ravel()[index] - wide.ravel()[index]
     ratio: Floats = np.sqrt(mean(fine * fine) / np.maximum(mean(coarse * coarse), 1e-12))
     return ratio
