@@ -105,7 +105,7 @@ def test_classify_gives_results_an_annotated_picture_and_a_table(
     picture = cv2.imread(str(out_dir / "a.png"))
     assert picture is not None and picture.shape[:2] == (512, 512)
     code, out, _ = run(capsys, *arguments)
-    assert code == 0 and "a.png" in out and "a test model" in out
+    assert code == 0 and "a.png" in out and "1 caveat: parfocal model show tiny" in out
 
 
 def test_classify_ready_crops_gives_one_object_a_crop(

@@ -36,11 +36,11 @@ def say(text: str) -> None:
 T = TypeVar("T")
 
 
-def progress(items: list[T], what: str) -> Iterable[T]:
+def progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
     """The items, with a progress bar on stderr when a person is watching and it will take long."""
-    if len(items) < PROGRESS_FROM or not sys.stderr.isatty():
+    if total < PROGRESS_FROM or not sys.stderr.isatty():
         return items
-    return track(items, what, console=Console(stderr=True), transient=True)
+    return track(items, what, total, console=Console(stderr=True), transient=True)
 
 
 def refused_line(path: str, refused: Refused) -> str:
@@ -100,13 +100,16 @@ def add_frame(table: Table, seq: str, result: FrameResult) -> None:
     )
 
 
-def caveats(result: FrameResult) -> Text:
-    """What must be known about the model, in one dimmed paragraph."""
+def about_model(result: FrameResult) -> Text:
+    """Which model answered, and where to read what must be known about it, in a dimmed line."""
     model = result.model
-    lines = [f"model {model.name} {model.version} on {model.provider}", *model.caveats]
+    parts = [f"model {model.name} {model.version} on {model.provider}"]
     if not model.detector_matches_training:
-        lines.append(f"cells found by '{model.detector}', another way than the training crops")
-    return Text("; ".join(lines), style="dim")
+        parts.append(f"cells found by '{model.detector}', another way than the training crops")
+    if model.caveats:
+        n = len(model.caveats)
+        parts.append(f"{n} caveat{'s' * (n != 1)}: parfocal model show {model.name}")
+    return Text("; ".join(parts), style="dim")
 
 
 class LiveView:
@@ -144,7 +147,7 @@ class LiveView:
         table = frame_table()
         for seq, result in self._rows:
             add_frame(table, seq, result)
-        notes = [caveats(self._rows[-1][1])] if self._rows else []
+        notes = [about_model(self._rows[-1][1])] if self._rows else []
         return Group(table, self._verdict, *self._alarms, *notes, self._state)
 
     def refresh(self) -> None:

@@ -27,8 +27,8 @@ class Totals:
     def add(self, result: FrameResult) -> None:
         """Count one frame."""
         counts = {label: fraction.n for label, fraction in result.composition.items()}
-        for label in counts.keys() - self.hits.keys():
-            self.hits[label] = [0] * len(self.accepted)
+        for label in counts:
+            self.hits.setdefault(label, [0] * len(self.accepted))
         self.accepted.append(sum(counts.values()))
         for label, hits in self.hits.items():
             hits.append(counts.get(label, 0))

@@ -54,7 +54,7 @@ def run_detect(options: argparse.Namespace) -> int:
         request = msgspec.structs.replace(
             reading.request(options.um_per_px), want_masks=options.masks is not None
         )
-        for image in console.progress(wanted, "detecting"):
+        for image in console.progress(wanted, "detecting", len(wanted)):
             answer = reading.read(image, request)
             if isinstance(answer, Refused):
                 bad += 1
@@ -102,7 +102,7 @@ def run_classify(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     thumbnail_px = ANNOTATED_PX if options.out else THUMBNAIL_PX
     with Classifying(bundle, options.device, Limits()) as classifying:
-        for image in console.progress(wanted, "classifying"):
+        for image in console.progress(wanted, "classifying", len(wanted)):
             prepared = classifying.read(image, options.um_per_px, options.crops, thumbnail_px)
             if isinstance(prepared, Refused):
                 bad += 1
@@ -121,7 +121,7 @@ def run_classify(options: argparse.Namespace) -> int:
                 stem.with_suffix(".json").write_bytes(msgspec.json.encode(result))
                 stem.with_suffix(".png").write_bytes(annotated(prepared.thumbnail, result))
     if last is not None and not options.json:
-        console.out().print(table, console.caveats(last))
+        console.out().print(table, console.about_model(last))
     return DATA if bad else OK
 
 
