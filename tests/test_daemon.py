@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -117,6 +119,22 @@ def test_children_die_with_a_killed_daemon(rig: Rig) -> None:
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 5, "children gone")
 
 
+def png_of_zeros(side_px: int) -> bytes:
+    """A valid square gray PNG of a few kB, however large its picture is."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(1 + side_px)) for _ in range(side_px)) + packer.flush()
+    head = struct.pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )
+
+
 def write_bad_files(folder: Path, good: bytes) -> dict[str, str]:
     """Bad inputs and the reason each must end (or wait) with."""
     _, jpeg = cv2.imencode(".jpg", np.zeros((200, 200), np.uint8))
@@ -125,6 +143,7 @@ def write_bad_files(folder: Path, good: bytes) -> dict[str, str]:
     (folder / "half.tif").write_bytes(tiff.tobytes()[: len(tiff) // 2])
     (folder / "half.png").write_bytes(good[: len(good) // 2])
     (folder / "empty.png").write_bytes(b"")
+    (folder / "bomb.png").write_bytes(png_of_zeros(30_000))
     (folder / "text.tif").write_text("these are notes, not pixels\n" * 50)
     os.mkfifo(folder / "pipe.tif")
     (folder / "folder.tif").mkdir()
@@ -133,7 +152,7 @@ def write_bad_files(folder: Path, good: bytes) -> dict[str, str]:
     return {
         "half.jpg": "incomplete", "half.tif": "incomplete", "half.png": "incomplete",
         "empty.png": "empty", "text.tif": "not_an_image", "pipe.tif": "not_a_file",
-        "folder.tif": "not_a_file", "link.png": "not_a_file",
+        "folder.tif": "not_a_file", "link.png": "not_a_file", "bomb.png": "too_large",
     }  # fmt: skip
 
 
@@ -148,6 +167,8 @@ def test_bad_files_get_their_reason_and_stop_nothing(rig: Rig) -> None:
         return {name: reason for name, (_, reason) in rig.files().items() if name in expected}
 
     until(lambda: reasons() == expected, 20, f"reasons {reasons()}")
+    reader = psutil.Process(rig.children()["parfocal.reader"])
+    assert reader.memory_info().rss < 400e6
     text = until(lambda: rig.rows("SELECT body FROM message WHERE topic LIKE 'alarm/%'"))[0][0]
     assert "was not scored" in json.loads(text)["text"]
 
