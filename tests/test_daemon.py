@@ -355,3 +355,26 @@ def test_a_flask_has_running_totals_and_final_ones_when_it_is_closed(rig: Rig) -
     assert (last["n_frames"], last["n_cells"]) == (3, 12)
     shares = list(last["composition"].values())  # type: ignore[attr-defined]
     assert all(f["low"] <= f["fraction"] <= f["high"] for f in shares)
+
+
+def test_a_full_disk_ends_the_daemon_with_a_sentence_and_a_restart_goes_on(rig: Rig) -> None:
+    import resource
+
+    rig.start()
+    save_frame(rig.folder / "0.png", seed=0)
+    rig.wait_done(1)
+    assert rig.daemon is not None
+    log = rig.state / "journal.sqlite-wal"
+    limit = log.stat().st_size + 20_000
+    resource.prlimit(rig.daemon.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for i in range(1, 6):
+        save_frame(rig.folder / f"{i}.png", seed=i)
+    assert rig.daemon.wait(20) == 74
+    assert "cannot be written" in rig.log() and "Traceback" not in rig.log()
+    assert "free space there" in rig.log().splitlines()[-1]
+    rig.start()
+    rig.wait_done(6)
+    names = [os.path.basename(body["image"]["path"]) for body in rig.frames()]
+    assert sorted(names) == [f"{i}.png" for i in range(6)]
+    seqs = [seq for (seq,) in rig.rows("SELECT seq FROM message ORDER BY seq")]
+    assert seqs == list(range(1, len(seqs) + 1))

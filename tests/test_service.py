@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rigs import Rig, until
+from rigs import Rig, save_frame, until
 
 from parfocal.config import Settings, load
 
@@ -127,3 +127,43 @@ def test_workers_do_not_inherit_the_managers_socket(rig: Rig, manager: Manager) 
     until(lambda: len(rig.children()) == 2, what="children")
     for pid in rig.children().values():
         assert b"NOTIFY_SOCKET" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("bundle", "nothing.onnx"), ("device", "cuda"), ("live", "tcp://0.0.0.0:1"),
+     ("state_dir", "/proc/parfocal")],
+)  # fmt: skip
+def test_a_reload_with_which_no_daemon_can_start_keeps_the_old_one(
+    rig: Rig, manager: Manager, key: str, value: str
+) -> None:
+    rig.start()
+    until(lambda: manager.count("READY=1") == 1, what="ready")
+    lines = rig.config.read_text().splitlines()
+    broken = [f'{key} = "{value}"' if line.startswith(f"{key} =") else line for line in lines]
+    assert broken != lines
+    rig.config.write_text("\n".join(broken))
+    assert rig.daemon is not None
+    rig.daemon.send_signal(signal.SIGHUP)
+    until(lambda: manager.count("READY=1") == 2, what="ready again")
+    assert "the new configuration is not used" in rig.log()
+    save_frame(rig.folder / "a.png")
+    rig.wait_done(1)
+    assert rig.stop() == 0
+
+
+def test_reloads_in_quick_succession_never_kill_and_a_stop_stands(rig: Rig) -> None:
+    rig.start()
+    save_frame(rig.folder / "a.png", seed=1)
+    until(lambda: "watching" in rig.log(), what="running")
+    assert rig.daemon is not None
+    for _ in range(30):
+        rig.daemon.send_signal(signal.SIGHUP)
+        time.sleep(0.02)
+    save_frame(rig.folder / "b.png", seed=2)
+    rig.wait_done(2)
+    os.kill(rig.daemon.pid, signal.SIGSTOP)  # so that both are there when it looks
+    rig.daemon.send_signal(signal.SIGTERM)
+    rig.daemon.send_signal(signal.SIGHUP)
+    assert rig.stop(signal.SIGCONT) == 0
+    assert len(rig.frames()) == 2

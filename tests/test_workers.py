@@ -193,3 +193,12 @@ def test_the_golden_question_is_asked_again_after_a_while(
             now[0] += step_s
         pair.infer(0, 1)
     assert asked == [True, False, False, True, False]
+
+
+def test_a_model_that_dies_while_it_is_loaded_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(Settings())
+    fault = WorkerFault("inference died (signal 9)")
+    monkeypatch.setattr(workers, "_receive", lambda _: fault)
+    assert workers.infer_answer() == fault
+    assert workers.load_fault == "inference died (signal 9)"
+    workers.close()

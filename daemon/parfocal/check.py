@@ -78,8 +78,8 @@ def _model(settings: Settings) -> Iterator[Finding]:
     try:
         bundle = load(model.bundle, model.sha256)
     except BundleError as error:
-        what, _, remedy = str(error).partition(": ")
-        yield Finding("model", what, remedy or "set model.bundle to an existing bundle")
+        remedy = "correct model.bundle or model.sha256; `parfocal model list` says what is shipped"
+        yield Finding("model", str(error), remedy)
         return
     card = bundle.card
     yield Finding("model", f"{card.name} {card.version}: {', '.join(card.classes)}")
@@ -94,8 +94,7 @@ def _device(settings: Settings, bundle: Bundle) -> Iterator[Finding]:
         classifier = OnnxClassifier(bundle, asked, settings.model.threads)
         worst = classifier.check_golden()
     except DeviceError as error:
-        what, _, remedy = str(error).partition(": ")
-        yield Finding("device", what, remedy or "set model.device to 'auto' or 'cpu'")
+        yield Finding("device", str(error), "set model.device to a device that is here, or 'auto'")
         return
     except InferenceError as error:
         yield Finding("device", str(error), "export the model again, or set model.device to 'cpu'")
@@ -125,8 +124,8 @@ def _state(settings: Settings, running: bool) -> Iterator[Finding]:
     try:
         os.close(lock(path))
     except JournalError as error:
-        what, _, remedy = str(error).partition(": ")
-        yield Finding("state", what, remedy or "set state_dir to a local folder")
+        remedy = "set state_dir to a local folder that this user can write"
+        yield Finding("state", str(error), remedy)
         return
     free = shutil.disk_usage(path).free
     if free < LOW_DISK_BYTES:
@@ -176,8 +175,8 @@ def _ports(settings: Settings, running: bool) -> Iterator[Finding]:
             if running:
                 yield Finding("ports", f"{name} {address}, in use by the running parfocal")
                 continue
-            what, _, remedy = str(error).partition(": ")
-            yield Finding("ports", what, f"{remedy} (publish.{name})")
+            remedy = f"set publish.{name} to a free port of this machine, as tcp://127.0.0.1:PORT"
+            yield Finding("ports", str(error), remedy)
         else:
             yield Finding("ports", f"{name} {address}")
     context.destroy(linger=0)

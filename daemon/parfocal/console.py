@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.progress import track
 from rich.table import Table
@@ -24,8 +24,8 @@ PROGRESS_FROM = 4
 
 
 def out() -> Console:
-    """The console for results."""
-    return Console(highlight=False)
+    """The console for results; a name in them is shown as it is, never taken for markup."""
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -52,7 +52,8 @@ def detection_table(rows: list[tuple[str, Prepared]]) -> Table:
     """One row an image: cells, rejects by reason, scale and time."""
     table = Table(box=None, header_style="bold")
     for name in ("image", "cells", "rejected", "um/px", "ms"):
-        table.add_column(name, justify="left" if name in ("image", "rejected") else "right")
+        justify: JustifyMethod = "left" if name in ("image", "rejected") else "right"
+        table.add_column(name, justify=justify, overflow="fold" if name == "image" else "ellipsis")
     for path, prepared in rows:
         scale = f"{prepared.um_per_px:g} ({prepared.um_per_px_from})"
         elapsed = f"{sum(prepared.timing_ms.values()):.0f}"
@@ -82,7 +83,8 @@ def frame_table() -> Table:
     table = Table(box=None, header_style="bold")
     right = ("seq", "cells", "abstained", "rejected", "focus")
     for name in ("seq", "image", "flask", "cells", "composition (95 % interval)", *right[2:]):
-        table.add_column(name, justify="right" if name in right else "left")
+        justify: JustifyMethod = "right" if name in right else "left"
+        table.add_column(name, justify=justify, overflow="fold" if name == "image" else "ellipsis")
     return table
 
 

@@ -40,6 +40,8 @@ BEAT_S = 1.0
 MAX_PAUSE_S = 0.2
 MAX_INFERENCE_TRIES = 3
 """An image over which the model was lost this often waits, so that others get their turn."""
+MAX_INFERENCE_ROUNDS = 3
+"""After so many waits between which the model served others, it is the image's fault."""
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class Daemon:
         self._prepared: deque[Job] = deque()
         self._free_slots = list(range(self.workers.arena.shape.slots))
         self._was_ready = False
+        self._n_classified = 0
+        self._lost_over: dict[str, tuple[int, int]] = {}
 
     def wake(self) -> None:
         """Interrupt the loop's wait; may be called from any thread or a signal handler."""
@@ -164,7 +168,8 @@ class Daemon:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         def handle(number: int, _: FrameType | None) -> None:
-            self.outcome = "reload" if number == signal.SIGHUP else "stop"
+            if self.outcome != "stop":  # a reload must not undo it
+                self.outcome = "reload" if number == signal.SIGHUP else "stop"
             self.wake()
 
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -259,6 +264,7 @@ class Daemon:
         elif isinstance(answer, Classified) and self._inferring:
             job, self._inferring = self._inferring, None
             self._free_slots.append(job.slot)
+            self._n_classified += 1
             assert job.prepared is not None  # it was inferred
             self._record(job, job.prepared, answer)
 
@@ -270,8 +276,24 @@ class Daemon:
             self._prepared.appendleft(job)  # its crops are still in shared memory
             return
         self._free_slots.append(job.slot)
+        assert job.prepared is not None  # it was inferred
+        if self._is_its_fault(job.prepared.sha256):
+            self.recorder.no_result(self.source, job.claim, fault.text)
+            return
         with self.journal.transaction():
             self.source.again(job.claim, FileReason.INFERENCE_FAILED, fault.text)
+
+    def _is_its_fault(self, sha256: str) -> bool:
+        """Whether the model was lost over this content in every round and served others between.
+
+        A model that serves nobody is at fault itself, and then every image waits for it.
+        """
+        rounds, n_classified = self._lost_over.pop(sha256, (0, -1))
+        if self._n_classified > n_classified:
+            rounds += 1
+        if rounds < MAX_INFERENCE_ROUNDS:
+            self._lost_over[sha256] = rounds, self._n_classified
+        return rounds >= MAX_INFERENCE_ROUNDS
 
     def _record(self, job: Job, prepared: Prepared, classified: Classified) -> None:
         """The one guard around a frame: a result that cannot be made must not stop the others."""
@@ -280,9 +302,10 @@ class Daemon:
         model = model_ref(self.bundle, provider, detector.name, detector.fingerprint)
         try:
             self.recorder.result(self.source, job.claim, prepared, classified, model)
-        except sqlite3.Error:
-            raise  # the journal is not the frame's fault
         except Exception as error:
+            refused_row = isinstance(error, sqlite3.IntegrityError)
+            if isinstance(error, sqlite3.Error) and not refused_row:
+                raise  # a journal that cannot be written is not the frame's fault
             log.exception("%s: no result could be made", job.claim.known.path)
             self.recorder.no_result(self.source, job.claim, f"{type(error).__name__}: {error}")
 

@@ -1,5 +1,6 @@
 """Opens a file that nobody vouches for: only regular ones, only whole, only up to a size."""
 
+import errno
 import os
 import stat
 
@@ -24,14 +25,16 @@ def read_file(path: str, max_bytes: int) -> tuple[bytes, os.stat_result]:
     except FileNotFoundError as error:
         raise RefusalError(FileReason.VANISHED, "it is not there any more") from error
     except OSError as error:
-        reason = FileReason.NOT_A_FILE if os.path.islink(path) else FileReason.UNREADABLE
-        raise RefusalError(
-            reason, error.strerror or "cannot be opened", reason is FileReason.UNREADABLE
-        ) from error
+        if os.path.islink(path):
+            raise RefusalError(FileReason.NOT_A_FILE, "it is a symbolic link") from error
+        if error.errno == errno.ENXIO:
+            raise RefusalError(FileReason.NOT_A_FILE, "it is a socket") from error
+        raise RefusalError(FileReason.UNREADABLE, error.strerror or "cannot open", True) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):  # first: Python opens no folder
+        os.close(fd)
+        raise RefusalError(FileReason.NOT_A_FILE, "it is not a regular file")
     with open(fd, "rb", buffering=0) as file:
         before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            raise RefusalError(FileReason.NOT_A_FILE, "it is not a regular file")
         if before.st_size > max_bytes:
             raise RefusalError(
                 FileReason.TOO_LARGE, f"{before.st_size} bytes, at most {max_bytes} allowed"

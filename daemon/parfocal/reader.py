@@ -32,6 +32,9 @@ from parfocal.reasons import FileReason
 from parfocal.sidecar import Declared, SidecarError, declared
 from parfocal.types import Finds, Frame, Gray, Quality, Rejected, ScaleOrigin
 
+NO_MEMORY = -4
+"""OpenCV's `Error::StsNoMem`."""
+
 
 class ReadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One file to prepare.
@@ -169,7 +172,9 @@ class Reader:
             return Refused(
                 reason=error.reason, detail=error.detail, retry=retry, sha256=digest, status=seen
             )
-        except MemoryError:
+        except (MemoryError, cv2.error) as error:
+            if isinstance(error, cv2.error) and error.code != NO_MEMORY:
+                raise
             detail = "it needs more memory than a reader may take"
             return Refused(reason=FileReason.RESOURCE_LIMIT, detail=detail, sha256=digest)
 

@@ -85,12 +85,13 @@ class Recorder:
                 known.revision + 1,
             )  # fmt: skip
             rows = lca_rows(classified, len(result.cells))
-            self.journal.add_cells(self.journal.head + 1, result, rows)
             source.read_as(claim, Signature(*prepared.status))
             record_ms = (time.perf_counter() - start) * 1e3
             timing_ms = {**result.timing_ms, "record": record_ms}
             result = msgspec.structs.replace(result, timing_ms=timing_ms)
+            # first the message: it refuses numbers that are not finite, and says which
             message = self.journal.append("frame", result, prepared.thumbnail)
+            self.journal.add_cells(message.seq, result, rows)
             session = flask.session if flask else None
             source.done(claim, message.seq, prepared.sha256, session)
             messages.append(message)
@@ -136,11 +137,11 @@ class Recorder:
                 source.read_as(claim, status)
                 source.unchanged(claim)
             return True
-        session = known.session
-        of = session and source.files.same_bytes(prepared.sha256, session, known.id)
-        if not of:
-            return False
         with self.journaled() as messages:
+            flask = self.flask_of(claim, prepared)
+            of = flask and source.files.same_bytes(prepared.sha256, flask.session, known.id)
+            if not of:
+                return False
             source.read_as(claim, status)
             source.duplicate(claim, of, prepared.sha256)
             messages.append(self._file_alarm(claim, FileReason.DUPLICATE, "same bytes"))

@@ -2,7 +2,9 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from parfocal.child import Child, ChildError
 from parfocal.classify import Device, DeviceError
 from parfocal.config import Limits
 from parfocal.detect import ClassicalDetector
+from parfocal.follow import OutputError
 from parfocal.inference import (
     Classified,
     ClassifySlot,
@@ -59,8 +62,17 @@ def images(arguments: list[str]) -> list[Request]:
             requests = list(_below(path)) if os.path.isdir(path) else [_alone(path)]
             if not requests:
                 raise NoImagesError(f"{path} holds no TIFF, BMP, PNG or JPEG")
-            found.update((r.path, r) for r in requests)
+            for request in requests:
+                _check_name(request.path)
+                found.setdefault(os.path.abspath(request.path), request)
     return list(found.values())
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise NoImagesError(f"the name {path!a} is not UTF-8: rename it") from error
 
 
 def _alone(path: str) -> Request:
@@ -69,9 +81,76 @@ def _alone(path: str) -> Request:
 
 def _below(folder: str) -> Iterator[Request]:
     root = str(Path(folder).absolute())
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in os.walk(folder, onerror=_unreadable):
         folders.sort()
         yield from (Request(os.path.join(here, n), root) for n in sorted(names) if is_candidate(n))
+
+
+def _unreadable(error: OSError) -> None:
+    raise NoImagesError(f"{error.filename} cannot be read ({error.strerror}): mend its rights")
+
+
+def output_names(images: list[Request]) -> list[str]:
+    """What an output of each image is called, without ending: never two the same.
+
+    Its stem; where images share that, as much of their path as tells them apart, with folders.
+    """
+    paths = [Path(os.path.abspath(image.path)) for image in images]
+    rivals: dict[str, list[Path]] = {}
+    for path in paths:
+        rivals.setdefault(path.stem, []).append(path)
+    names = {path: name for group in rivals.values() for path, name in _apart(group)}
+    return [names[path] for path in paths]
+
+
+def _apart(paths: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Names for images of one stem; two that differ in their ending alone keep it."""
+    common = os.path.commonpath([path.parent for path in paths])
+    short = [path.relative_to(common).with_suffix("") for path in paths]
+    twice = {name for name, n in Counter(short).items() if n > 1}
+    for path, name in zip(paths, short, strict=True):
+        yield path, f"{name}{path.suffix}" if name in twice else str(name)
+
+
+class Outputs:
+    """Files that a command writes for its images, in one folder.
+
+    Raises
+    ------
+    OutputError
+        An output would overwrite one of the images, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, images: list[Request], endings: tuple[str, ...]) -> None:
+        self.folder = folder
+        self._names = dict(zip((i.path for i in images), output_names(images), strict=True))
+        originals = {os.path.realpath(image.path) for image in images}
+        for target in (self.path(image, ending) for image in images for ending in endings):
+            if os.path.realpath(target) in originals:
+                raise OutputError(f"{target} is one of the images: name another folder")
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, image: Request, ending: str) -> Path:
+        """Where an image's output with this ending lies."""
+        return self.folder / f"{self._names[image.path]}{ending}"
+
+    def write(self, image: Request, ending: str, data: bytes) -> None:
+        """Write an image's output."""
+        path = self.path(image, ending)
+        with _writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}): mend that, or name another folder"
+        ) from error
 
 
 class Reading:
@@ -139,7 +218,11 @@ class Classifying:
         self.bundle, self.reading = bundle, Reading(limits)
         self._load = LoadModel(bundle=str(bundle.path), sha256=bundle.sha256, device=device)
         self._decoder = msgspec.msgpack.Decoder(InferenceAnswer)
-        self._child = self._loaded()
+        try:
+            self._child = self._loaded()
+        except DeviceError:
+            self.reading.__exit__()
+            raise
         self._detector = ClassicalDetector()
 
     def __enter__(self) -> "Classifying":
@@ -156,11 +239,9 @@ class Classifying:
                 child.ask(msgspec.msgpack.encode(self._load), LOAD_WALL_S)
             )
         except ChildError as error:
-            self.reading.__exit__()
             raise DeviceError(f"the model could not be loaded: {error}") from error
         if not isinstance(answer, Loaded):
             child.close()
-            self.reading.__exit__()
             detail = answer.detail if isinstance(answer, LoadFailed) else "it gave a wrong answer"
             raise DeviceError(detail)
         self.loaded = answer

@@ -166,6 +166,8 @@ class Workers:
         """What the inference child said; None while there is nothing."""
         answer = self._receive(self.inference)
         if isinstance(answer, WorkerFault):
+            if self.loaded is None:
+                self.load_fault = answer.text
             self.loaded = None
         if not isinstance(answer, bytes):
             return answer

@@ -67,9 +67,12 @@ def scaled(made: argparse.ArgumentParser) -> None:
 
 
 def _scale(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0.01 <= value <= 100:
-        raise argparse.ArgumentTypeError("must lie between 0.01 and 100 um/px")
+        raise argparse.ArgumentTypeError(f"{text} is no number between 0.01 and 100 um/px")
     return value
 
 

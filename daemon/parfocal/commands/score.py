@@ -13,7 +13,7 @@ from parfocal.config import Limits
 from parfocal.detect import ClassicalDetector
 from parfocal.preview import THUMBNAIL_PX
 from parfocal.reader import Prepared, Refused
-from parfocal.score import Classifying, Reading, Request, images
+from parfocal.score import Classifying, Outputs, Reading, Request, images
 from parfocal.types import Cell
 
 ANNOTATED_PX = 1616
@@ -26,7 +26,8 @@ def add_detect(commands: Commands) -> None:
     made.add_argument("--detector", default="auto", choices=("auto", "classical"),
                       help="which detector (default: auto)")  # fmt: skip
     made.add_argument("--masks", type=Path, metavar="DIR",
-                      help="write NAME.png there: uint16 instance labels")  # fmt: skip
+                      help="write NAME.png there: uint16 instance labels; images of the same "
+                      "name get their folder before it")  # fmt: skip
     jsonable(made)
 
 
@@ -48,19 +49,18 @@ def add_classify(commands: Commands) -> None:
 def run_detect(options: argparse.Namespace) -> int:
     """`parfocal detect`: status 65 when an image could not be read."""
     wanted, rows, bad = images(options.images), [], 0
-    if options.masks:
-        options.masks.mkdir(parents=True, exist_ok=True)
+    masks = Outputs(options.masks, wanted, (".png",)) if options.masks else None
     with Reading(Limits()) as reading:
         request = msgspec.structs.replace(
-            reading.request(options.um_per_px), want_masks=options.masks is not None
+            reading.request(options.um_per_px), want_masks=masks is not None
         )
         for image in console.progress(wanted, "detecting", len(wanted)):
             answer = reading.read(image, request)
             if isinstance(answer, Refused):
                 bad += 1
                 console.say(console.refused_line(image.path, answer))
-            elif options.masks:
-                (options.masks / f"{Path(image.path).stem}.png").write_bytes(answer.masks)
+            elif masks:
+                masks.write(image, ".png", answer.masks)
             if options.json:
                 print_json(detection(image, answer))
             elif isinstance(answer, Prepared):
@@ -98,9 +98,8 @@ def run_classify(options: argparse.Namespace) -> int:
     """`parfocal classify`: status 65 when an image could not be read."""
     bundle, wanted = load(options.model), images(options.images)
     table, last, bad = console.frame_table(), None, 0
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-    thumbnail_px = ANNOTATED_PX if options.out else THUMBNAIL_PX
+    out = Outputs(options.out, wanted, (".json", ".png")) if options.out else None
+    thumbnail_px = ANNOTATED_PX if out else THUMBNAIL_PX
     with Classifying(bundle, options.device, Limits()) as classifying:
         for image in console.progress(wanted, "classifying", len(wanted)):
             prepared = classifying.read(image, options.um_per_px, options.crops, thumbnail_px)
@@ -116,10 +115,9 @@ def run_classify(options: argparse.Namespace) -> int:
                 print_json(crop_answer(image, result.cells[0]) if options.crops else result)
             else:
                 console.add_frame(table, "", result)
-            if options.out:
-                stem = options.out / Path(image.path).stem
-                stem.with_suffix(".json").write_bytes(msgspec.json.encode(result))
-                stem.with_suffix(".png").write_bytes(annotated(prepared.thumbnail, result))
+            if out:
+                out.write(image, ".json", msgspec.json.encode(result))
+                out.write(image, ".png", annotated(prepared.thumbnail, result))
     if last is not None and not options.json:
         console.out().print(table, console.about_model(last))
     return DATA if bad else OK

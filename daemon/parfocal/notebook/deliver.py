@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from parfocal.client import Cursor, Event, Received, Subscriber
+from parfocal.follow import OutputError
 from parfocal.notebook import eln, markdown
 from parfocal.notebook.entry import Attachment, Entry, ScoredFrame, cells_csv, result_json
 from parfocal.notebook.montage import montage
@@ -25,6 +26,9 @@ KINDS: dict[str, Callable[[Entry, Path], Path]] = {
 }
 GRACE_S = 10.0
 """After a flask is closed, images still on their way are waited for this long."""
+
+LOCK_S = 1.0
+"""A notebook that was just killed holds its state this long at most."""
 
 LAYOUT = """
 CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), log TEXT, seq INTEGER);
@@ -41,10 +45,18 @@ class Shelf:
     """What a notebook subscriber has heard and not yet written down."""
 
     def __init__(self, path: Path) -> None:
-        self.db = sqlite3.connect(path, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")
-        self.db.executescript(LAYOUT)
+        self.db = sqlite3.connect(path, isolation_level=None, timeout=LOCK_S)
+        try:
+            self.db.execute("PRAGMA locking_mode=EXCLUSIVE")  # two would write each other's entries
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
+            self.db.executescript(LAYOUT)
+        except sqlite3.Error as error:
+            self.db.close()
+            raise OutputError(
+                f"the notebook's state {path} cannot be used ({error}): stop the other notebook "
+                "that writes there, or name another folder with --out"
+            ) from error
 
     def cursor(self) -> Cursor:
         """The last message that was taken in."""
@@ -94,7 +106,7 @@ class Shelf:
     def frames(self, session: str) -> tuple[ScoredFrame, ...]:
         """All frames of a session; of a rewritten image the newest."""
         rows = self.db.execute(
-            "SELECT topic, header, body FROM frame WHERE session = ? ORDER BY log, seq", (session,)
+            "SELECT topic, header, body FROM frame WHERE session = ? ORDER BY rowid", (session,)
         )
         newest: dict[str, ScoredFrame] = {}
         for topic, header, body in rows:

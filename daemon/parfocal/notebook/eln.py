@@ -162,7 +162,7 @@ def archive(entry: Entry) -> bytes:
 
 def write(entry: Entry, folder: Path) -> Path:
     """Write the entry's file in one step; an existing one of the same name is replaced."""
-    target, fresh = folder / f"{entry.stem}.eln", folder / f".{entry.stem}.new"
+    target, fresh = folder / f"{entry.stem}.eln", folder / f".{entry.stem}.eln.new"
     with fresh.open("wb") as file:
         file.write(archive(entry))
         file.flush()

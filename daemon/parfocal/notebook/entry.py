@@ -15,6 +15,8 @@ from parfocal.follow import COLUMNS, csv_rows
 from parfocal.reasons import SENTENCES, CellReason, ObjectReason
 from parfocal.types import FlaskRef, FlaskVerdict, Fraction, FrameResult
 
+STEM_WORD = 60
+"""Most characters of a file name that come from one thing a person typed."""
 FEW_CELLS = 100
 OFTEN = 0.2
 """A share of cells above which something is worth a warning."""
@@ -72,10 +74,14 @@ class Entry:
 
     @property
     def stem(self) -> str:
-        """File name of the entry: the same for the same session and revision, for ever."""
+        """File name of the entry: the same for the same session and revision, for ever.
+
+        ASCII and short, for every file system and importer; what a person typed is in the title.
+        """
         words = [self.date, self.flask.cell_line or "", self.flask.id, self.flask.session[:8]]
         words += [f"r{self.revision}"] if self.revision > 1 else []
-        return "-".join(re.sub(r"[^\w.]+", "_", word) for word in words if word)
+        plain = (re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:STEM_WORD] for word in words if word)
+        return "-".join(plain).lstrip(".")
 
 
 def facts(entry: Entry) -> list[tuple[str, str]]:

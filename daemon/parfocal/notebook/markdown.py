@@ -17,7 +17,7 @@ from parfocal.notebook.entry import (
 
 def page(entry: Entry) -> str:
     """The Markdown text of an entry."""
-    parts = [f"# {entry.title}", table(("", ""), facts(entry))]
+    parts = [f"# {escape(entry.title)}", table(("", ""), facts(entry))]
     parts.append("## Composition")
     rows = [(label, str(f.n), fraction_text(f)) for label, f in entry.verdict.composition.items()]
     parts.append(table(("class", "cells", "fraction (95 % interval)"), rows))
@@ -54,7 +54,7 @@ def escape(text: str) -> str:
 
 def write(entry: Entry, folder: Path) -> Path:
     """Write the entry's folder in one step; an existing one of the same name is replaced."""
-    target, fresh = folder / entry.stem, folder / f".{entry.stem}.new"
+    target, fresh = folder / entry.stem, folder / f".{entry.stem}.folder.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / "entry.md").write_text(page(entry))
