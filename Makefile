@@ -1,9 +1,10 @@
+# make demo    a simulated flask and the real daemon; installs what that needs into .venv
 # make test    install everything into .venv and run the tests
 # make lint    style, types and import contracts
 #
 # CONSTRAINTS  versions to install (default: constraints.txt; empty: the newest)
 # PYTHON       the interpreter of a new .venv (default: python3, at least 3.11)
-# ARGS         further arguments of the tests
+# ARGS         further arguments of the demonstration or the tests
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
@@ -22,13 +23,13 @@ CREATE = $(PYTHON) -m venv $(VENV)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 endif
 
-.PHONY: test test-all lint format bench schema clean
+.PHONY: demo test lint format bench schema clean
+
+demo: $(VENV)/.demo
+	$(BIN)/parfocal demo $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
-
-test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not bench" $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -48,6 +49,10 @@ schema: $(VENV)/.test
 
 $(BIN)/python:
 	$(CREATE)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) -e '.[cpu]'
+	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) -e '.[test]'

@@ -2,16 +2,25 @@
 
 import csv
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
-from rigs import Rig, free_ports, save_frame
+from rigs import Rig, free_ports, save_frame, until
 
+from parfocal.bundle import load
+from parfocal.classify import DeviceError
 from parfocal.cli import main
+from parfocal.config import Limits
 from parfocal.follow import COLUMNS
+from parfocal.score import Classifying
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -61,6 +70,19 @@ def test_flask_commands_without_a_daemon_say_not_recorded(
     address = f"tcp://127.0.0.1:{free_ports()[0]}"
     code, _, err = run(capsys, "flask", "open", "F1", "--connect", address)
     assert code == 69 and "not recorded" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([" "], "a flask needs a name"), (["F1", "--passage", "-1"], "number from 0 on")],
+    ids=["no name", "a negative passage"],
+)
+def test_a_flask_that_cannot_be_is_a_matter_of_usage(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["flask", "open", *arguments])
+    assert end.value.code == 2 and says in capsys.readouterr().err
 
 
 def test_detect_writes_one_object_an_image_and_masks_of_its_size(
@@ -210,3 +232,160 @@ def test_check_names_a_faulty_model(
 ) -> None:
     code, out, _ = run(capsys, "check", "--config", str(rig.config), "--set", override)
     assert code == 1 and says in out and "remedy" in out
+
+
+def test_images_of_one_stem_get_outputs_of_their_own(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "out"
+    for seed, name in enumerate(["f1/0.1.png", "f2/0.1.png", "0.2.png", "0.3.png", "0.3.bmp"]):
+        save_frame(folder / name, seed, side_px=300, n_cells=1)
+    arguments = ["--um-per-px", "0.44", "--json"]
+    code, _, err = run(capsys, "classify", str(folder), "--model", str(tiny_bundle), "--out",
+                       str(out), *arguments)  # fmt: skip
+    assert code == 0, err
+    written = {str(path.relative_to(out)) for path in out.rglob("*.json")}
+    assert written == {
+        "f1/0.1.json", "f2/0.1.json", "0.2.json", "0.3.png.json", "0.3.bmp.json",
+    }  # fmt: skip
+    for path in out.rglob("*.json"):
+        image = json.loads(path.read_text())["image"]["path"]
+        assert str(path.relative_to(out)).removesuffix(".json") in image
+    code, _, _ = run(capsys, "detect", str(folder), "--masks", str(tmp_path / "m"), *arguments)
+    assert code == 0 and len(list((tmp_path / "m").rglob("*.png"))) == 5
+
+
+@pytest.mark.parametrize("command", ["detect --masks", "classify --model {bundle} --out"])
+def test_an_output_never_overwrites_an_image(
+    command: str, tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_frame(tmp_path / "a.png")
+    before = path.read_bytes()
+    words = command.format(bundle=tiny_bundle).split()
+    code, out, err = run(capsys, *words, str(tmp_path), str(path), "--um-per-px", "0.44")
+    assert (code, out) == (74, "") and "is one of the images: name another folder" in err
+    assert path.read_bytes() == before
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_frame(tmp_path / "a.png")
+    code, out, err = run(capsys, "detect", str(path), "--masks", str(path / "x"))
+    assert (code, out) == (74, "") and "name another folder" in err and err.count("\n") == 1
+
+
+def test_an_image_named_in_two_ways_is_scored_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_frame(tmp_path / "a.png")
+    code, out, _ = run(capsys, "detect", str(path), f"{tmp_path}/./a.png", "--um-per-px", "0.44",
+                       "--json")  # fmt: skip
+    assert code == 0 and out.count("\n") == 1
+
+
+def test_a_name_that_no_result_can_hold_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff.png")).write_bytes(b"")
+    code, out, err = run(capsys, "detect", str(tmp_path), "--json")
+    assert (code, out) == (65, "") and "is not UTF-8: rename it" in err
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "0", "wide"])
+def test_a_scale_that_is_none_is_refused(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["detect", "a.png", "--um-per-px", scale])
+    assert end.value.code == 2
+    assert f"{scale} is no number between 0.01 and 100 um/px" in capsys.readouterr().err
+
+
+def test_a_reader_of_the_output_that_goes_away_is_no_error() -> None:
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "parfocal", "model", "list"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered,
+    )  # fmt: skip
+    assert listing.stdout is not None and listing.stderr is not None
+    listing.stdout.close()
+    with listing:
+        assert (listing.stderr.read(), listing.wait(20)) == (b"", 0)
+
+
+def test_ctrl_c_in_the_middle_leaves_no_process(
+    rig: Rig, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    for seed in range(40):
+        save_frame(tmp_path / "images" / f"{seed}.png", seed % 3)
+    running = rig.popen(
+        "classify", str(tmp_path / "images"), "--model", str(tiny_bundle), "--um-per-px", "0.44",
+        "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert running.stdout is not None and running.stderr is not None
+    running.stdout.readline()
+    children = psutil.Process(running.pid).children()
+    assert len(children) == 2
+    running.send_signal(signal.SIGINT)
+    assert running.wait(10) == 130
+    assert b"Traceback" not in running.stderr.read()
+    assert psutil.wait_procs(children, 5)[1] == []
+
+
+def test_names_are_shown_as_they_are_and_never_as_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "[bold]x[", "red]:smile:.png"
+    save_frame(tmp_path / name[0] / name[1])
+    code, out, _ = run(capsys, "detect", str(tmp_path), "--um-per-px", "0.44")
+    assert code == 0 and "[bold]x[/red]:smile:.png" in "".join(out.split())
+
+
+def test_each_fault_is_told_whole_whatever_its_path_is_called(
+    rig: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "a: b"
+    state.write_text("in the way")
+    code, out, _ = run(capsys, "check", "--config", str(rig.config), "--json",
+                       "--set", f"state_dir={state}")  # fmt: skip
+    (fault,) = [row for row in map(json.loads, out.splitlines()) if not row["ok"]]
+    assert code == 1 and f"the state directory {state} cannot be written" in fault["text"]
+    assert fault["remedy"] == "set state_dir to a local folder that this user can write"
+
+
+def test_check_recognises_the_running_daemon(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    rig.start()
+    until(lambda: rig.rows("SELECT 1 FROM meta"), what="journal")
+    code, out, _ = run(capsys, "check", "--config", str(rig.config))
+    assert code == 0 and "in use by a running parfocal" in out
+    assert out.count("in use by the running parfocal") == 2
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_frame(tmp_path / "a.png")
+    locked, scandir = tmp_path / "locked", os.scandir
+    locked.mkdir()
+
+    def refuse(path: str) -> object:
+        if str(path) == str(locked):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, out, err = run(capsys, "detect", str(tmp_path), "--um-per-px", "0.44")
+    assert (code, out) == (65, "") and f"{locked} cannot be read (Permission denied)" in err
+
+
+def test_a_model_that_is_lost_and_cannot_be_loaded_again_is_told(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(tiny_bundle.read_bytes())
+    with (
+        pytest.raises(DeviceError, match="neither an existing file"),
+        Classifying(load(str(copy)), "cpu", Limits()) as classifying,
+    ):
+        copy.unlink()
+        classifying._child.close()
+        classifying.answer(1)

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from parfocal.images import Limits, decode
 from parfocal.intake import read_file
 from parfocal.prepare import Prepare, to_gray
 from parfocal.reader import Stopwatch
+from parfocal.simulator import HEK293A, HT1080, draw_flask
+from parfocal.simulator.loop import Loop
 from parfocal.types import Pixels
 
 WIDTH_PX, HEIGHT_PX, UM_PER_PX, N_CELLS = 1616, 1216, 0.44, 60
@@ -86,6 +89,7 @@ def bench(bundle: Bundle, repeats: int) -> dict[str, Any]:
         cv2.imwrite(str(path), drawn_frame()[..., ::-1])
         rows, crops = _host(bundle, str(path), repeats)
     rows += _model(bundle, crops, max(5, repeats // 6))
+    rows += _simulator(max(5, repeats // 6))
     return {"machine": machine(), "repeats": repeats, "stages": rows}
 
 
@@ -161,6 +165,24 @@ def _model(bundle: Bundle, crops: NDArray[np.float32], repeats: int) -> list[dic
     return [
         _row("infer", ours, f"{note}, {rate:.0f} cells/s, {ratio:.0%} of a bare session's speed"),
         _row("infer, bare session", alone, note),
+    ]
+
+
+def _simulator(repeats: int) -> list[dict[str, Any]]:
+    flask = draw_flask(np.random.default_rng(0), ((HEK293A, 0.5), (HT1080, 0.5)), 160)
+    fields = count(1)
+    cells = [len(flask.field(0).truth.cells)]
+
+    def field() -> None:
+        cells.append(len(flask.field(next(fields)).truth.cells))
+
+    shown = iter(Loop(flask, 2, np.random.default_rng(0)))
+    fresh = times_ms(field, repeats)
+    looped = times_ms(lambda: next(shown), 10 * repeats)
+    n = round(statistics.median(cells))
+    return [
+        _row("simulate, a new field", fresh, f"{WIDTH_PX}x{HEIGHT_PX} RGB, about {n} cells"),
+        _row("simulate, pre-rendered loop", looped, "the same size, fresh noise and shift"),
     ]
 
 

@@ -182,6 +182,7 @@ def onnxruntime() -> Any:
         raise DeviceError(
             "onnxruntime is not installed: pip install 'parfocal[cpu]' or 'parfocal[gpu]'"
         ) from error
+    ort.disable_telemetry_events()  # an instrument reports to its own laboratory only
     return ort
 
 

@@ -11,7 +11,7 @@ from parfocal.bundle import BundleError
 from parfocal.child import ChildError
 from parfocal.classify import DeviceError, InferenceError
 from parfocal.client import UnreachableError
-from parfocal.commands import bench, flask, models, score, service, subscribers
+from parfocal.commands import bench, demo, flask, models, score, service, subscribers
 from parfocal.commands.arguments import (
     CONFIG,
     DATA,
@@ -24,6 +24,7 @@ from parfocal.commands.arguments import (
 )
 from parfocal.config import ConfigError
 from parfocal.daemon import ModelUnusableError
+from parfocal.demo import DemoError
 from parfocal.follow import OutputError
 from parfocal.journal import AlreadyRunningError, JournalError
 from parfocal.publish import BindError
@@ -37,6 +38,7 @@ EXIT_STATUS: dict[type[Exception], int] = {
     DeviceError: UNAVAILABLE,
     BindError: UNAVAILABLE,
     UnreachableError: UNAVAILABLE,
+    DemoError: UNAVAILABLE,
     NoImagesError: DATA,
     InferenceError: FAILED,
     ChildError: FAILED,
@@ -55,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True
     )
     try:
-        return int(options.run(options) or OK)
+        status = int(options.run(options) or OK)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # for example `parfocal follow | head`
@@ -87,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"parfocal {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for add in (
+        demo.add_demo,
         service.add_run,
         service.add_check,
         score.add_detect,
@@ -96,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         subscribers.add_follow,
         subscribers.add_notebook,
         bench.add_bench,
+        demo.add_simulate,
     ):
         add(commands)
     return top

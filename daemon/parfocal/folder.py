@@ -117,7 +117,7 @@ class FolderSource:
             self._tell_scanner()
 
     def _absorb(self, scan: Scan, session: str | None) -> None:
-        for entry in scan.entries:
+        for entry in sorted(scan.entries, key=lambda entry: entry.path):  # a burst, by name
             self._seen(entry, scan, session)
         present = {entry.path for entry in scan.entries}
         for path in [p for p in self._pending if p not in present and scan.covers(p)]:

@@ -23,15 +23,29 @@ def add_flask(commands: Commands) -> None:
                                description="say which flask is on the stage")  # fmt: skip
     what = made.add_subparsers(metavar="ACTION", required=True)
     opened = command(what, "open", "put a flask on the stage", run_flask_open)
-    opened.add_argument("id", metavar="ID", help="the flask's own name, as on its label")
+    opened.add_argument(
+        "id", metavar="ID", type=_name, help="the flask's own name, as on its label"
+    )
     opened.add_argument("--cell-line", metavar="LINE", help="declared cell line")
-    opened.add_argument("--passage", type=int, metavar="N", help="passage number")
+    opened.add_argument("--passage", type=_passage, metavar="N", help="passage number")
     opened.add_argument("--note", metavar="TEXT", help="anything worth keeping")
     closed = command(what, "close", "take the flask off the stage", run_flask_close)
     shown = command(what, "show", "which flask is on the stage", run_flask_show)
     for action in (opened, closed, shown):
         connected(action)
         jsonable(action)
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a flask needs a name")
+    return text
+
+
+def _passage(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"a passage is a number from 0 on, got '{text}'")
+    return int(text)
 
 
 def run_flask_open(options: argparse.Namespace) -> int:
