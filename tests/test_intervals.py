@@ -1,12 +1,13 @@
-"""Intervals cover what they say, by exact enumeration of every outcome."""
+"""Intervals cover what they say, by exact enumeration or by simulated flasks."""
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parfocal.intervals import composition, density, poisson, wilson
+from parfocal.intervals import clustered, composition, density, poisson, wilson
 
 
 def binomial(k: int, n: int, p: float) -> float:
@@ -69,3 +70,29 @@ def test_no_cells_say_nothing_about_the_fraction() -> None:
 def test_a_density_lies_in_its_own_interval(n: int, area_mm2: float) -> None:
     found = density(n, area_mm2)
     assert 0 <= found.low <= found.cells_per_mm2 <= found.high < math.inf
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("share", [0.05, 0.5])
+@pytest.mark.parametrize("n_frames", [3, 10, 30])
+def test_a_flasks_fraction_is_covered_though_its_frames_differ(
+    n_frames: int, share: float, correlation: float
+) -> None:
+    """Simulated beta-binomial flasks of about 15 cells a frame; 600 flasks, so +- 2 points."""
+    rng = np.random.default_rng((n_frames, int(100 * share), int(100 * correlation)))
+    covered = 0
+    for _ in range(600):
+        n = rng.poisson(14, n_frames) + 1
+        p = np.full(n_frames, share)
+        if correlation:
+            spread = (1 - correlation) / correlation
+            p = rng.beta(share * spread, (1 - share) * spread, n_frames)
+        low, high = clustered(list(zip(rng.binomial(n, p).tolist(), n.tolist(), strict=True)))
+        covered += low <= share <= high
+    assert covered / 600 >= 0.93
+
+
+def test_frames_that_differ_widen_the_interval() -> None:
+    alike, apart = [(8, 16)] * 6, [(15, 16), (1, 16)] * 3
+    widths = [high - low for low, high in (clustered(alike), clustered(apart))]
+    assert widths[1] > 1.5 * widths[0]
