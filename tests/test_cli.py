@@ -74,14 +74,22 @@ def test_flask_commands_without_a_daemon_say_not_recorded(
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [([" "], "a flask needs a name"), (["F1", "--passage", "-1"], "number from 0 on")],
-    ids=["no name", "a negative passage"],
+    [
+        ("flask|open| ", "a flask needs a name"),
+        ("flask|open|F1|--passage|-1", "number from 0 on"),
+        ("simulate|x|--mixed|2", "number from 0 to 1"),
+        ("simulate|x|--density|-5", "0 to 2000 cells/mm2"),
+        ("simulate|x|--flasks|0", "whole number from 1 on"),
+        ("demo|--frames|0", "whole number from 1 on"),
+        ("demo|--pace-s|nan", "0 to 3600 s"),
+        ("bench|--repeats|0", "whole number from 1 on"),
+    ],
 )
-def test_a_flask_that_cannot_be_is_a_matter_of_usage(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+def test_a_number_that_cannot_be_is_a_matter_of_usage(
+    arguments: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["flask", "open", *arguments])
+        main(arguments.split("|"))
     assert end.value.code == 2 and says in capsys.readouterr().err
 
 
@@ -297,7 +305,7 @@ def test_a_scale_that_is_none_is_refused(scale: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as end:
         main(["detect", "a.png", "--um-per-px", scale])
     assert end.value.code == 2
-    assert f"{scale} is no number between 0.01 and 100 um/px" in capsys.readouterr().err
+    assert f"must be a number from 0.01 to 100 um/px, got '{scale}'" in capsys.readouterr().err
 
 
 def test_a_reader_of_the_output_that_goes_away_is_no_error() -> None:
@@ -389,3 +397,14 @@ def test_a_model_that_is_lost_and_cannot_be_loaded_again_is_told(
         copy.unlink()
         classifying._child.close()
         classifying.answer(1)
+
+
+def test_a_place_that_cannot_be_used_is_named_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run(capsys, "simulate", str(tmp_path / "file"), "--fields", "1")
+    assert code == 74 and "file cannot be used: File exists" in err and "Errno" not in err
+    (tmp_path / "kept" / "images").mkdir(parents=True)
+    code, _, err = run(capsys, "demo", "--keep", str(tmp_path / "kept"))
+    assert code == 69 and "holds an earlier demonstration: name a new folder" in err

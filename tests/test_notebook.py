@@ -94,8 +94,6 @@ def test_images_that_come_after_the_entry_make_a_revision_and_touch_nothing(
     out = tmp_path / "out"
     (first,) = write(session, "markdown", out)
     before = (first / "entry.md").read_bytes()
-    declared = session.folder / "late"
-    declared.mkdir()
     rows = session.rows("SELECT session FROM flask_session")
     notebook = Notebook("markdown", out, grace_s=0.0)
     notebook.shelf.db.execute("UPDATE session SET n_written = 2")  # as if one had come later

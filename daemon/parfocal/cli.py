@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     except tuple(EXIT_STATUS) as error:
         if options.debug:
             raise
-        console.say(f"parfocal: {error}")
+        console.say(f"parfocal: {sentence(error)}")
         return next(code for kind, code in EXIT_STATUS.items() if isinstance(error, kind))
     except Exception as error:  # the last resort of a command line
         if options.debug:
@@ -78,6 +78,13 @@ def main(arguments: list[str] | None = None) -> int:
             "run again with --debug and report what it prints"
         )
         return SOFTWARE
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, in words for a person; the system's errors lose their numbers."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}"
+    return str(error)
 
 
 def parser() -> argparse.ArgumentParser:

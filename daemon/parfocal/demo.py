@@ -71,7 +71,10 @@ def ports() -> Endpoints:
 def running(home: Path, fields: int | None, pace_s: float, seed: int) -> Iterator[Stage]:
     """A daemon and a simulated camera, with the flask open; both end with the block."""
     stage = Stage(home, ports())
-    stage.folder.mkdir(parents=True)
+    try:
+        stage.folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise DemoError(f"{home} holds an earlier demonstration: name a new folder") from error
     with ExitStack() as stack:
         log = stack.enter_context(stage.log.open("ab"))
         daemon = stack.enter_context(_process(_daemon_command(stage), log))

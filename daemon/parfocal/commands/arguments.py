@@ -11,6 +11,7 @@ import msgspec
 from parfocal.client import default_replay
 from parfocal.config import ConfigError, Settings, load
 from parfocal.publish import Endpoints
+from parfocal.quantities import between
 
 OK, FAILED, USAGE, DATA, UNAVAILABLE, SOFTWARE, IO, CONFIG = 0, 1, 2, 65, 69, 70, 74, 78
 INTERRUPTED = 130
@@ -60,20 +61,10 @@ def connected(made: argparse.ArgumentParser) -> None:
 def scaled(made: argparse.ArgumentParser) -> None:
     """Add --um-per-px and the images."""
     made.add_argument(
-        "--um-per-px", type=_scale, metavar="X",
+        "--um-per-px", type=between(0.01, 100, "um/px"), metavar="X",
         help="pixel size in micrometres (default: sidecar, parfocal-folder.toml or file tag)",
     )  # fmt: skip
     made.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder or a glob")
-
-
-def _scale(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0.01 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is no number between 0.01 and 100 um/px")
-    return value
 
 
 def print_json(value: object) -> None:

@@ -6,12 +6,13 @@ import json
 from parfocal.bench import bench
 from parfocal.bundle import load
 from parfocal.commands.arguments import Commands, command, jsonable, print_json
+from parfocal.quantities import count
 
 
 def add_bench(commands: Commands) -> None:
     """Add the arguments of `parfocal bench`."""
     made = command(commands, "bench", "time every stage on this machine", run_bench)
-    made.add_argument("--repeats", type=int, default=30, metavar="N",
+    made.add_argument("--repeats", type=count, default=30, metavar="N",
                       help="timed repeats of each stage (default: 30)")  # fmt: skip
     made.add_argument("--model", default="hek293a-ht1080", metavar="BUNDLE",
                       help="a shipped name or a bundle file (default: hek293a-ht1080)")  # fmt: skip

@@ -12,6 +12,7 @@ from parfocal.client import Event, Received, Subscriber
 from parfocal.commands.arguments import Commands, command
 from parfocal.demo import SHARE, Stage, Tally, close_flask, last_verdict, running, truth
 from parfocal.follow import one_line
+from parfocal.quantities import between, count, whole
 from parfocal.simulator import __main__ as camera
 
 
@@ -19,11 +20,11 @@ def add_demo(commands: Commands) -> None:
     """Add the arguments of `parfocal demo`."""
     text = "a simulated flask, the real daemon and a live table; nothing to set up"
     made = command(commands, "demo", text, run_demo)
-    made.add_argument("--frames", type=int, metavar="N",
+    made.add_argument("--frames", type=count, metavar="N",
                       help="stop after N images (default: at Ctrl-C)")  # fmt: skip
-    made.add_argument("--pace-s", type=float, default=2.0, metavar="S",
+    made.add_argument("--pace-s", type=between(0, 3600, "s"), default=2.0, metavar="S",
                       help="seconds from one image to the next (default: 2)")  # fmt: skip
-    made.add_argument("--seed", type=int, default=0, metavar="N",
+    made.add_argument("--seed", type=whole, default=0, metavar="N",
                       help="another number, another flask (default: 0)")  # fmt: skip
     made.add_argument("--keep", type=Path, metavar="DIR",
                       help="keep images, truth and journal in this new folder")  # fmt: skip

@@ -14,6 +14,7 @@ from parfocal.commands.arguments import (
     print_json,
 )
 from parfocal.publish import Command, Error, FlaskClose, FlaskOpen, FlaskShow
+from parfocal.quantities import whole
 from parfocal.sidecar import DeclaredFlask
 
 
@@ -27,7 +28,7 @@ def add_flask(commands: Commands) -> None:
         "id", metavar="ID", type=_name, help="the flask's own name, as on its label"
     )
     opened.add_argument("--cell-line", metavar="LINE", help="declared cell line")
-    opened.add_argument("--passage", type=_passage, metavar="N", help="passage number")
+    opened.add_argument("--passage", type=whole, metavar="N", help="passage number")
     opened.add_argument("--note", metavar="TEXT", help="anything worth keeping")
     closed = command(what, "close", "take the flask off the stage", run_flask_close)
     shown = command(what, "show", "which flask is on the stage", run_flask_show)
@@ -40,12 +41,6 @@ def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("a flask needs a name")
     return text
-
-
-def _passage(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"a passage is a number from 0 on, got '{text}'")
-    return int(text)
 
 
 def run_flask_open(options: argparse.Namespace) -> int:

@@ -12,20 +12,21 @@ from parfocal.client import Received, Subscriber, at
 from parfocal.commands.arguments import Commands, command, connected, endpoints_of, jsonable
 from parfocal.follow import JsonLines, OutputError, Place, Sink, json_line, sink_for
 from parfocal.notebook.deliver import GRACE_S, KINDS, Notebook
+from parfocal.quantities import between, count
 
 
 def add_follow(commands: Commands) -> None:
     """Add the arguments of `parfocal follow`."""
     made = command(commands, "follow", "show or store every result, none lost", run_follow)
     connected(made)
-    made.add_argument("--since", type=int, metavar="SEQ",
+    made.add_argument("--since", type=count, metavar="SEQ",
                       help="start at this message (default: where the output, or the last follow "
                       "on this terminal, stopped; else 1)")  # fmt: skip
     made.add_argument("--topic", action="append", default=[], metavar="NAME",
                       choices=("frame", "flask", "alarm"), help="only these topics")  # fmt: skip
     made.add_argument("--out", type=Path, metavar="FILE",
                       help="append to FILE.csv (a row a cell) or FILE.jsonl")  # fmt: skip
-    made.add_argument("--limit", type=int, metavar="N", help="stop after N messages")
+    made.add_argument("--limit", type=count, metavar="N", help="stop after N messages")
     made.add_argument("--catch-up", action="store_true", help="stop at the end of the log")
     jsonable(made)
 
@@ -39,7 +40,7 @@ def add_notebook(commands: Commands) -> None:
                       help="entries as .eln archives, or as folders with a page")  # fmt: skip
     made.add_argument("--out", type=Path, default=Path("notebook"), metavar="DIR",
                       help="where entries go (default: ./notebook)")  # fmt: skip
-    made.add_argument("--grace-s", type=float, default=GRACE_S, metavar="S",
+    made.add_argument("--grace-s", type=between(0, 86400, "s"), default=GRACE_S, metavar="S",
                       help="seconds that late images are waited for after a flask is "
                       f"closed (default: {GRACE_S:g})")  # fmt: skip
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from parfocal.child import die_with_parent
+from parfocal.quantities import between, count, whole
 from parfocal.simulator.flask import Flask, draw_flask
 from parfocal.simulator.lines import HEK293A, HT1080
 from parfocal.simulator.parameters import CellType
@@ -33,18 +34,18 @@ def parser() -> argparse.ArgumentParser:
 def add_arguments(made: argparse.ArgumentParser) -> None:
     """Add the arguments; `parfocal simulate` has the same ones."""
     made.add_argument("folder", type=Path, metavar="FOLDER", help="where images are saved")
-    made.add_argument("--flasks", type=int, default=2, metavar="N",
+    made.add_argument("--flasks", type=count, default=2, metavar="N",
                       help="number of flasks (default: 2)")  # fmt: skip
-    made.add_argument("--fields", type=int, default=4, metavar="N",
+    made.add_argument("--fields", type=count, default=4, metavar="N",
                       help="images of each flask (default: 4)")  # fmt: skip
-    made.add_argument("--mixed", type=float, metavar="SHARE",
+    made.add_argument("--mixed", type=between(0, 1), metavar="SHARE",
                       help=f"every flask holds this share of {TYPES[0].name}, the rest is "
                       f"{TYPES[1].name} (default: one type a flask, in turn)")  # fmt: skip
-    made.add_argument("--density", type=float, default=80.0, metavar="D",
+    made.add_argument("--density", type=between(0, 2000, "cells/mm2"), default=80.0, metavar="D",
                       help="cells per mm2 (default: 80)")  # fmt: skip
-    made.add_argument("--pace-s", type=float, default=0.0, metavar="S",
+    made.add_argument("--pace-s", type=between(0, 3600, "s"), default=0.0, metavar="S",
                       help="seconds from one image to the next (default: 0)")  # fmt: skip
-    made.add_argument("--seed", type=int, default=0, metavar="N",
+    made.add_argument("--seed", type=whole, default=0, metavar="N",
                       help="another number, other flasks (default: 0)")  # fmt: skip
     made.add_argument("--kind", default="png", choices=("png", "bmp", "tif", "jpg"),
                       help="file format (default: png)")  # fmt: skip
