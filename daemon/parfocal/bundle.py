@@ -1,5 +1,6 @@
 """Model bundles: found by name or path, verified from their bytes before the first frame."""
 
+import base64
 import hashlib
 import os
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from parfocal.calibrate import check_numbers
-from parfocal.card import ClassifierCard
+from parfocal.card import ClassifierCard, DetectorCard
 from parfocal.onnxfile import NotOnnxError, OnnxSummary, summarize
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -29,6 +30,16 @@ class Bundle:
     data: bytes
     sha256: str
     card: ClassifierCard
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorBundle:
+    """A verified detector: the very bytes that were hashed, and their card."""
+
+    path: Path
+    data: bytes
+    sha256: str
+    card: DetectorCard
 
 
 def shipped() -> dict[str, Path]:
@@ -58,7 +69,7 @@ def locate(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str, sha256: str | None = None) -> Bundle:
-    """The verified bundle.
+    """The verified classifier.
 
     Parameters
     ----------
@@ -71,9 +82,37 @@ def load(name_or_path: str, sha256: str | None = None) -> Bundle:
     ------
     BundleError
         Missing, too large, wrong hash, external data, custom operators, no card, a card of another
-        schema or with numbers that do not fit each other, or a preparation that this version
-        cannot reproduce.
+        schema or with numbers that do not fit each other, a preparation that this version cannot
+        reproduce, or a detector.
     """
+    bundle = load_any(name_or_path, sha256)
+    if isinstance(bundle, DetectorBundle):
+        raise BundleError(
+            f"{bundle.path.name} is a detector, which finds cells and does not tell their type: "
+            "give it as detector.name or --detector"
+        )
+    return bundle
+
+
+def load_detector(name_or_path: str, sha256: str | None = None) -> DetectorBundle:
+    """The verified detector.
+
+    Raises
+    ------
+    BundleError
+        As `load`, or a classifier.
+    """
+    bundle = load_any(name_or_path, sha256)
+    if isinstance(bundle, Bundle):
+        raise BundleError(
+            f"{bundle.path.name} is a classifier, which does not find cells: give it as "
+            "model.bundle or --model"
+        )
+    return bundle
+
+
+def load_any(name_or_path: str, sha256: str | None = None) -> Bundle | DetectorBundle:
+    """The verified bundle of either kind."""
     path = locate(name_or_path)
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -82,7 +121,10 @@ def load(name_or_path: str, sha256: str | None = None) -> Bundle:
             f"{path.name} has sha256 {digest}, the configuration pins {sha256}: "
             "install the pinned file or change model.sha256"
         )
-    return Bundle(path, data, digest, _card(path, _trusted(path, data)))
+    card = _card(path, _trusted(path, data))
+    if isinstance(card, DetectorCard):
+        return DetectorBundle(path, data, digest, card)
+    return Bundle(path, data, digest, card)
 
 
 def _read(path: Path) -> bytes:
@@ -111,16 +153,18 @@ def _trusted(path: Path, data: bytes) -> OnnxSummary:
     return summary
 
 
-def _card(path: Path, summary: OnnxSummary) -> ClassifierCard:
+def _card(path: Path, summary: OnnxSummary) -> ClassifierCard | DetectorCard:
     text = summary.metadata.get(METADATA_KEY)
     if text is None:
         raise BundleError(f"{path.name} carries no parfocal card: make it with parfocal-export")
     try:
-        card = msgspec.json.decode(text, type=ClassifierCard)
+        card = msgspec.json.decode(text, type=ClassifierCard | DetectorCard)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BundleError(
             f"the card of {path.name} does not follow parfocal.model/1: {error}"
         ) from error
+    if isinstance(card, DetectorCard):
+        return _checked_detector(path, card)
     if card.prepare.fingerprint != card.prepare.pixels.fingerprint:
         raise BundleError(
             f"{path.name} was trained on crops prepared in another way than this version of "
@@ -135,3 +179,47 @@ def _card(path: Path, summary: OnnxSummary) -> ClassifierCard:
             f"the card of {path.name} contradicts itself: {error}; export it again"
         ) from error
     return card
+
+
+def _checked_detector(path: Path, card: DetectorCard) -> DetectorCard:
+    if card.fingerprint != card.view.fingerprint:
+        raise BundleError(
+            f"{path.name} was trained on frames shown in another way than this version of parfocal "
+            "shows them: export it again with this version"
+        )
+    if card.maps[:4] != ("cell", "other", "dy", "dx"):
+        raise BundleError(f"the maps of {path.name} are {', '.join(card.maps)}: export it again")
+    try:
+        check_detector(card)
+    except ValueError as error:
+        raise BundleError(
+            f"the card of {path.name} contradicts itself: {error}; export it again"
+        ) from error
+    return card
+
+
+def check_detector(card: DetectorCard) -> None:
+    """Refuse numbers with which no frame could be looked at.
+
+    Raises
+    ------
+    ValueError
+        Which, and why.
+    """
+    view, votes, golden = card.view, card.votes, card.golden
+    if not (0.05 <= view.um_per_px <= 20 and view.light_um > 0 and view.contrast_unit > 0):
+        raise ValueError("its view has no size")
+    if not 1 <= view.most_enlarged <= 16:
+        raise ValueError(f"it enlarges frames {view.most_enlarged:g} times")
+    if not (0 < votes.cell < 1 and votes.blur_px > 0 and 1 <= votes.apart_px <= 99):
+        raise ValueError("its votes cannot be counted")
+    sides = (golden.height_px, golden.width_px)
+    if not all(16 <= side <= 1024 and side % 16 == 0 for side in sides):
+        raise ValueError(f"its golden frame has {sides[1]}x{sides[0]} px")
+    n_maps = len(card.maps) * sides[0] * sides[1] // 4
+    for name, text, size in (
+        ("frame", golden.frame, sides[0] * sides[1]),
+        ("maps", golden.maps, 4 * n_maps),
+    ):
+        if len(base64.b64decode(text, validate=True)) != size:
+            raise ValueError(f"its golden {name} has another size")

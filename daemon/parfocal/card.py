@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from parfocal.fieldview import ViewRules
+from parfocal.instances import VoteRules
+from parfocal.learned import FindRules
 from parfocal.prepare import PixelRules
 
 
@@ -122,3 +125,46 @@ class ClassifierCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     def crop_px(self) -> int:
         """Side of a crop."""
         return self.prepare.pixels.crop_px
+
+
+class DetectorGolden(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored frame and the maps it gives, asked at every start.
+
+    `frame`: base64 of uint8 (height_px, width_px) at the view's own pixel size; `maps`: base64
+    float32 (n_maps, height_px / 2, width_px / 2), sides being multiples of 16.
+    """
+
+    height_px: int
+    width_px: int
+    frame: str
+    maps: str
+    tolerance: float = 2e-3
+
+
+class DetectorCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="detector"):
+    """Everything a daemon must know to find cells with a network, and a person to trust it.
+
+    Input `image` float32 (1, 1, h, w), a view as `parfocal.fieldview` makes it, sides multiples of
+    16; output `maps` float32 (1, len(maps), h / 2, w / 2). The first four maps are used live.
+    """
+
+    schema: Literal["parfocal.model/1"] = "parfocal.model/1"
+    name: str
+    version: str
+    licence: str
+    created_at: str
+    description: str
+    attribution: str = ""
+    view: ViewRules
+    fingerprint: str
+    maps: tuple[str, ...]
+    votes: VoteRules
+    rules: FindRules
+    training: Training
+    golden: DetectorGolden
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def um_per_px(self) -> float:
+        """Pixel size of the view."""
+        return self.view.um_per_px

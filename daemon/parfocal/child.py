@@ -20,6 +20,8 @@ from contextlib import suppress
 LENGTH = struct.Struct("<I")
 MAX_MESSAGE = 64 * 1024 * 1024
 PR_SET_PDEATHSIG = 1
+DOUBT_EXIT = 70
+"""Exit status of a child that no longer trusts its engine."""
 LAST_MOMENTS_S = 0.5
 """A child that has closed its socket gets this long to end by itself, which tells its status."""
 

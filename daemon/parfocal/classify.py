@@ -50,7 +50,7 @@ class OnnxClassifier:
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self.bundle = bundle
-        self.session = _session(bundle.data, device, threads)
+        self.session = session(bundle.data, device, threads)
         self.provider = str(self.session.get_providers()[0])
         if device == "cuda" and self.provider != CUDA:
             raise DeviceError(
@@ -92,8 +92,8 @@ class OnnxClassifier:
             )
         try:
             answer = self.session.run(["logits", "lca"], {"crops": filled})
-        except _engine_errors() as error:
-            raise InferenceError(f"onnxruntime failed: {_first_line(error)}") from error
+        except engine_errors() as error:
+            raise InferenceError(f"onnxruntime failed: {first_line(error)}") from error
         return tuple(np.asarray(part, np.float32)[: len(crops)] for part in answer)
 
     def check_golden(self) -> float:
@@ -137,7 +137,16 @@ def batches(n: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
     return out
 
 
-def _session(data: bytes, device: Device, threads: int) -> Any:
+def session(data: bytes, device: Device, threads: int) -> Any:
+    """An onnxruntime session of a model's bytes.
+
+    Raises
+    ------
+    DeviceError
+        The device cannot be used.
+    InferenceError
+        The model cannot be loaded.
+    """
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -162,10 +171,10 @@ def _session(data: bytes, device: Device, threads: int) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the provider is checked, not warned of
             return ort.InferenceSession(data, options, providers=providers)
-    except _engine_errors() as error:
+    except engine_errors() as error:
         if device == "cuda":
-            raise DeviceError(f"CUDA cannot be used: {_first_line(error)}") from error
-        raise InferenceError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
+            raise DeviceError(f"CUDA cannot be used: {first_line(error)}") from error
+        raise InferenceError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 
 
 def onnxruntime() -> Any:
@@ -186,7 +195,8 @@ def onnxruntime() -> Any:
     return ort
 
 
-def _engine_errors() -> tuple[type[Exception], ...]:
+def engine_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImplemented EPFail"
@@ -194,5 +204,6 @@ def _engine_errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *known)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -15,7 +15,7 @@ import numpy as np
 from parfocal.arena import Arena
 from parfocal.bundle import BundleError, load
 from parfocal.calibrate import Judge
-from parfocal.child import serve
+from parfocal.child import DOUBT_EXIT, serve
 from parfocal.classify import Device, DeviceError, InferenceError, OnnxClassifier
 from parfocal.reasons import CellReason
 
@@ -63,9 +63,6 @@ class Classified(msgspec.Struct, frozen=True, kw_only=True, tag="classified"):
 
 InferenceRequest = LoadModel | ClassifySlot
 InferenceAnswer = Loaded | LoadFailed | Classified
-
-DOUBT_EXIT = 70
-"""Exit status of a child that no longer trusts its engine."""
 
 
 class Inference:

@@ -32,6 +32,8 @@ class ObjectReason(StrEnum):
     DEBRIS = "debris"
     CLUMP = "clump"
     BLUR = "blur"
+    ROUNDED = "rounded"
+    UNSURE = "unsure"
     OVER_LIMIT = "over_limit"
 
 
@@ -59,9 +61,11 @@ SENTENCES: dict[FileReason | ObjectReason | CellReason, str] = {
     FileReason.DUPLICATE: "the same image was already scored in this flask session",
     FileReason.INFERENCE_FAILED: "the model failed on this image again and again; see the log",
     ObjectReason.EDGE: "the crop around it would leave the frame",
-    ObjectReason.DEBRIS: "smaller than any cell",
+    ObjectReason.DEBRIS: "dirt, or smaller than any cell",
     ObjectReason.CLUMP: "touching cells that could not be told apart",
     ObjectReason.BLUR: "out of focus",
+    ObjectReason.ROUNDED: "a round cell that floats, is dying or divides",
+    ObjectReason.UNSURE: "the detector is not sure that it is a cell",
     ObjectReason.OVER_LIMIT: "the frame holds more cells than the configured limit",
     CellReason.LOW_CONFIDENCE: "no class is probable enough",
     CellReason.UNLIKE_TRAINING: "unlike the cells the model was trained on",

@@ -179,12 +179,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """Something found in the frame that was never classified."""
+    """Something found in the frame that was never classified.
+
+    `n_cells`: of a clump, how many cells it may hold, from its area and that of the frame's single
+    cells; None for everything else.
+    """
 
     reason: ObjectReason
     x_px: float
     y_px: float
     area_um2: float
+    n_cells: int | None = None
 
 
 class Fraction(msgspec.Struct, frozen=True, kw_only=True):
