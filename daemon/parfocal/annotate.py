@@ -2,7 +2,9 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from parfocal.reader import Prepared
 from parfocal.types import FrameResult
 
 COLOURS = (
@@ -17,14 +19,52 @@ COLOURS = (
 REJECTED = (150, 150, 150)
 
 
+def annotated_finds(prepared: Prepared) -> bytes:
+    """PNG of the preview with the outline and number of each cell, a cross and reason for rejects.
+
+    The numbers are those of the label image and of `detect --json`.
+    """
+    picture = _picture(prepared.thumbnail)
+    h, w = picture.shape[:2]
+    factor = w / prepared.width_px
+    labels = cv2.imdecode(np.frombuffer(prepared.masks, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert labels is not None  # the reader encoded it
+    small = cv2.resize(labels, (w, h), interpolation=cv2.INTER_NEAREST)
+    edge = np.zeros((h, w), bool)
+    edge[:, 1:] |= small[:, 1:] != small[:, :-1]
+    edge[1:] |= small[1:] != small[:-1]
+    picture[edge] = COLOURS[0][::-1]
+    for r in prepared.rejected:
+        at = (round(r.x_px * factor), round(r.y_px * factor))
+        cv2.drawMarker(picture, at, REJECTED, cv2.MARKER_TILTED_CROSS, 7, 1, cv2.LINE_AA)
+        _write(picture, r.reason.value, (at[0] + 5, at[1] + 4), REJECTED)
+    for number, i in enumerate(prepared.chosen, 1):
+        x, y = prepared.points[i]
+        _write(picture, str(number), (round(x * factor) - 6, round(y * factor) + 4), COLOURS[3])
+    return bytes(cv2.imencode(".png", picture)[1])
+
+
+def _picture(preview: bytes) -> NDArray[np.uint8]:
+    picture = cv2.imdecode(np.frombuffer(preview, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("the preview is no JPEG")
+    return picture.astype(np.uint8, copy=False)
+
+
+def _write(
+    picture: NDArray[np.uint8], text: str, at: tuple[int, int], rgb: tuple[int, int, int]
+) -> None:
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(picture, text, at, font, 0.36, (0, 0, 0), 2, cv2.LINE_AA)
+    cv2.putText(picture, text, at, font, 0.36, rgb[::-1], 1, cv2.LINE_AA)
+
+
 def annotated(preview: bytes, result: FrameResult) -> bytes:
     """PNG of the preview (JPEG bytes) with a box and class for each cell, a cross for each reject.
 
     Abstained cells have a thin box and a question mark.
     """
-    picture = cv2.imdecode(np.frombuffer(preview, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError("the preview is no JPEG")
+    picture = _picture(preview)
     factor = picture.shape[1] / result.image.width_px
     labels = sorted({c.label for c in result.cells} | set(result.composition))
     for r in result.rejected:

@@ -7,7 +7,10 @@ is drawn (60 textured ellipses in uneven light, 1616x1216 RGB), so figures show 
 import hashlib
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 from parfocal.bundle import Bundle
 from parfocal.classify import OnnxClassifier
 from parfocal.confine import keep_memory
-from parfocal.detect import ClassicalDetector
+from parfocal.detectors import CLASSICAL, choose, started
 from parfocal.images import Limits, decode
 from parfocal.intake import read_file
 from parfocal.prepare import Prepare, to_gray
@@ -88,6 +91,7 @@ def bench(bundle: Bundle, repeats: int) -> dict[str, Any]:
         path = Path(folder) / "frame.bmp"
         cv2.imwrite(str(path), drawn_frame()[..., ::-1])
         rows, crops = _host(bundle, str(path), repeats)
+        rows += _detectors(str(path), repeats)
     rows += _model(bundle, crops, max(5, repeats // 6))
     rows += _simulator(max(5, repeats // 6))
     return {"machine": machine(), "repeats": repeats, "stages": rows}
@@ -113,7 +117,7 @@ def _host(
     bundle: Bundle, path: str, repeats: int
 ) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
     limits = Limits(64_000_000, 256 * 1024 * 1024)
-    prepare = Prepare(bundle.card.prepare.pixels, ClassicalDetector())
+    prepare = Prepare(bundle.card.prepare.pixels, started(choose("auto")))
     stages: dict[str, list[float]] = {}
     totals: list[float] = []
     crops = np.empty((0, 224, 224), np.float32)
@@ -137,12 +141,49 @@ def _host(
             totals.append((time.perf_counter() - start) * 1e3)
             for stage, ms in watch.ms.items():
                 stages.setdefault(stage, []).append(ms)
-    note = f"{WIDTH_PX}x{HEIGHT_PX} RGB BMP, one thread"
+    note = f"{WIDTH_PX}x{HEIGHT_PX} RGB BMP, one thread, detector '{prepare.detector.name}'"
     rows = [_row(stage, ms) for stage, ms in stages.items()]
     each = [ms / max(1, len(crops)) for ms in stages["normalize"]]
     rows.append(_row("normalize, each crop", each, f"{len(crops)} crops of 224x224"))
     rows.append(_row("host path, sum of the above", totals, note))
     return rows, crops
+
+
+def _detectors(path: str, repeats: int) -> list[dict[str, Any]]:
+    """Every installed detector on the same frame, in turn, one thread, and its memory."""
+    gray = to_gray(decode(Path(path).read_bytes(), Limits(64_000_000, 256 * 1024 * 1024)).pixels)
+    names = dict.fromkeys((CLASSICAL, choose("auto").name.partition(" ")[0]))
+    detectors = {name: started(choose(name)) for name in names}
+    ms: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(repeats + 1):
+        for name, detector in detectors.items():
+            taken = times_once(lambda detector=detector: detector(gray, UM_PER_PX))  # type: ignore[misc]
+            ms[name] += taken if k else []
+    idle = peak_mb(path)
+    rows = []
+    for name, detector in detectors.items():
+        cells = sum(reason is None for reason in detector(gray, UM_PER_PX).reasons)
+        more = peak_mb(path, name) - idle
+        note = f"{cells} cells; {more:.0f} MB of memory more than decoding the frame"
+        rows.append(_row(f"detect, {detector.name}", ms[name], note))
+    return rows
+
+
+def peak_mb(path: str, detector: str = "") -> float:
+    """Largest resident memory of a process that decodes a frame and finds its cells."""
+    command = [sys.executable, "-P", "-m", "parfocal.bench", path, detector]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main(arguments: list[str]) -> None:
+    """Decode one frame, find its cells if a detector is named, and print the peak memory in MB."""
+    path, detector = arguments
+    cv2.setNumThreads(1)
+    gray = to_gray(decode(Path(path).read_bytes(), Limits(64_000_000, 256 * 1024 * 1024)).pixels)
+    if detector:
+        started(choose(detector))(gray, UM_PER_PX)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def _model(bundle: Bundle, crops: NDArray[np.float32], repeats: int) -> list[dict[str, Any]]:
@@ -191,3 +232,7 @@ def times_once(action: Callable[[], object]) -> list[float]:
     start = time.perf_counter()
     action()
     return [(time.perf_counter() - start) * 1e3]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -13,6 +13,7 @@ import zmq
 from parfocal.bundle import Bundle, BundleError, load
 from parfocal.classify import DeviceError, InferenceError, OnnxClassifier
 from parfocal.config import Settings
+from parfocal.detectors import choose, started
 from parfocal.journal import AlreadyRunningError, JournalError, lock
 from parfocal.mounts import is_network, mount_of
 from parfocal.publish import BindError, bound
@@ -41,6 +42,7 @@ def check(settings: Settings) -> list[Finding]:
     parts: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: _runtime(),
         lambda: _model(settings),
+        lambda: _detector(settings),
         lambda: _state(settings, running),
         lambda: _folder(settings),
         lambda: _ports(settings, running),
@@ -86,6 +88,20 @@ def _model(settings: Settings) -> Iterator[Finding]:
     for caveat in card.caveats:
         yield Finding("model", caveat, warning=True)
     yield from _device(settings, bundle)
+
+
+def _detector(settings: Settings) -> Iterator[Finding]:
+    asked = settings.detector
+    try:
+        choice = choose(asked.name, asked.sha256)
+        detector = started(choice)
+    except (BundleError, DeviceError, InferenceError) as error:
+        remedy = "correct detector.name or detector.sha256, or set detector.name to 'classical'"
+        yield Finding("detector", str(error), remedy)
+        return
+    yield Finding("detector", f"asked for '{asked.name}', cells are found by '{detector.name}'")
+    for caveat in choice.bundle.card.caveats if choice.bundle else ():
+        yield Finding("detector", caveat, warning=True)
 
 
 def _device(settings: Settings, bundle: Bundle) -> Iterator[Finding]:

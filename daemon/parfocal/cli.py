@@ -11,7 +11,7 @@ from parfocal.bundle import BundleError
 from parfocal.child import ChildError
 from parfocal.classify import DeviceError, InferenceError
 from parfocal.client import UnreachableError
-from parfocal.commands import bench, demo, flask, models, score, service, subscribers
+from parfocal.commands import bench, demo, flask, models, scale, score, service, subscribers
 from parfocal.commands.arguments import (
     CONFIG,
     DATA,
@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
         service.add_check,
         score.add_detect,
         score.add_classify,
+        scale.add_scale,
         models.add_model,
         flask.add_flask,
         subscribers.add_follow,

@@ -39,9 +39,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class DetectorChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which detector finds the cells; `auto` is the best one that is installed."""
+    """Which detector finds the cells: `auto`, `classical`, a shipped name or a bundle file."""
 
-    name: Literal["auto", "classical"] = "auto"
+    name: str = "auto"
+    sha256: str | None = None
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,9 +11,11 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from parfocal.bundle import Bundle
+from parfocal.bundle import Bundle, DetectorBundle
+from parfocal.card import ClassifierCard, DetectorCard
 from parfocal.check import Finding
 from parfocal.client import Event, NewLog, Received, Silence
+from parfocal.detectors import DetectorChoice
 from parfocal.follow import one_line, verdict_line
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES
@@ -60,6 +62,15 @@ def detection_table(rows: list[tuple[str, Prepared]]) -> Table:
         why = [str(r.reason) for r in prepared.rejected]
         table.add_row(path, str(len(prepared.chosen)), tally(why), scale, elapsed)
     return table
+
+
+def about_detector(choice: DetectorChoice) -> Text:
+    """Which detector looked, and what must be known of it, in a dimmed line."""
+    text = f"found by '{choice.name}'"
+    if choice.bundle is not None and choice.bundle.card.caveats:
+        n = len(choice.bundle.card.caveats)
+        text += f"; {n} caveat{'s' * (n != 1)}: parfocal model show {choice.bundle.card.name}"
+    return Text(text, style="dim")
 
 
 def tally(words: list[str]) -> str:
@@ -218,6 +229,33 @@ def card_table(bundle: Bundle) -> Table:
         "abstains": f"below p {card.abstention.min_probability:g}, "
         f"above novelty {card.abstention.max_novelty:g}",
     }
+    return _filled(table, facts, card)
+
+
+def detector_card_table(bundle: DetectorBundle) -> Table:
+    """The card of a detector, a line a fact."""
+    card = bundle.card
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    facts = {
+        "name": f"{card.name} {card.version}, a detector",
+        "file": f"{bundle.path} ({len(bundle.data) / 1e6:.1f} MB)",
+        "sha256": bundle.sha256,
+        "description": card.description,
+        "licence": card.licence,
+        "attribution": card.attribution,
+        "made": card.created_at,
+        "sees": f"frames at {card.um_per_px:g} um/px",
+        "fingerprint": card.fingerprint,
+        "trained on": f"{card.training.data} ({len(card.training.groups)} groups of fields)",
+        "a cell": f"{card.rules.debris_um2:g} to {card.rules.clump_um2:g} um2, "
+        f"highest probability at least {card.rules.least_score:g}",
+    }
+    return _filled(table, facts, card)
+
+
+def _filled(table: Table, facts: dict[str, str], card: ClassifierCard | DetectorCard) -> Table:
     for name, text in facts.items():
         if text:
             table.add_row(name, text)

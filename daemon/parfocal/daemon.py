@@ -21,13 +21,13 @@ from types import FrameType
 
 from parfocal.bundle import Bundle, load
 from parfocal.config import Settings
-from parfocal.detect import ClassicalDetector
+from parfocal.detectors import choose
 from parfocal.folder import Claim, FolderSource
 from parfocal.inference import Classified, Loaded, LoadFailed
 from parfocal.journal import Journal, lock
 from parfocal.notify import Notifier
 from parfocal.publish import Endpoints
-from parfocal.reader import Prepared, ReadRequest, Refused
+from parfocal.reader import DetectorFailed, Prepared, ReadRequest, Refused
 from parfocal.reasons import FileReason
 from parfocal.recorder import Recorder
 from parfocal.results import model_ref
@@ -86,7 +86,7 @@ class Daemon:
     def _open(self, stack: ExitStack) -> None:
         settings, state_dir = self.settings, Path(self.settings.state_dir)
         self.bundle: Bundle = load(settings.model.bundle, settings.model.sha256)
-        self.detector = ClassicalDetector()
+        self.detector = choose(settings.detector.name, settings.detector.sha256)
         stack.callback(os.close, lock(state_dir))
         self.journal = Journal(state_dir / "journal.sqlite", settings.rig)
         stack.callback(self.journal.close)
@@ -96,7 +96,7 @@ class Daemon:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         stack.callback(os.close, self._wake_read)
         stack.callback(os.close, self._wake_write)
-        self.workers = Workers(settings)
+        self.workers = Workers(settings, self.detector)
         stack.callback(self.workers.close)
         source = settings.source
         self.source = FolderSource(Path(source.path), self.journal, self.wake, source.polled)
@@ -213,6 +213,9 @@ class Daemon:
         job = self._reading
         if isinstance(answer, WorkerFault):
             self._reader_lost(answer)
+        elif isinstance(answer, DetectorFailed):
+            if not self._was_ready:
+                raise ModelUnusableError(answer.detail)
         elif job is None:
             log.error("the reader answered without a question")
         elif isinstance(answer, Refused):
@@ -313,7 +316,9 @@ class Daemon:
 
     def state(self) -> tuple[State, tuple[str, ...]]:
         """The state for beats, and every reason why it is not better."""
-        faults = [fault for fault in (self.source.fault, self.workers.load_fault) if fault]
+        workers = self.workers
+        known = (self.source.fault, workers.load_fault, workers.detector_fault)
+        faults = [fault for fault in known if fault]
         if not self._was_ready:
             return "starting", tuple(faults)
         if self.workers.loaded is None:
@@ -322,7 +327,8 @@ class Daemon:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        if self.workers.loaded is not None and not self._was_ready:
+        both = self.workers.loaded is not None and self.workers.detector is not None
+        if both and not self._was_ready:
             self._was_ready, self._next_beat_s = True, now
             self.notifier.ready()
         if now < self._next_beat_s:

@@ -1,7 +1,8 @@
 """The reader child: the only process that touches untrusted bytes.
 
-It opens, reads, hashes, decodes, finds, cuts and normalizes one file a request, under limits on
-memory, processor time and pixels. Crops go into shared memory; everything else is the answer.
+Its first request names the detector; then it opens, reads, hashes, decodes, finds, cuts and
+normalizes one file a request, under limits on memory, processor time and pixels. Crops go into
+shared memory; everything else is the answer.
 Run as `python -m parfocal.reader SOCKET_FD ARENA...`.
 """
 
@@ -19,24 +20,49 @@ import msgspec
 import numpy as np
 
 from parfocal.arena import Arena
-from parfocal.child import serve
+from parfocal.bundle import BundleError
+from parfocal.child import DOUBT_EXIT, serve
+from parfocal.classify import DeviceError, InferenceError
 from parfocal.confine import MEMORY_LIMIT, keep_memory, limit_cpu, limit_memory
-from parfocal.detect import ClassicalDetector
+from parfocal.detectors import choose, started
 from parfocal.files import Signature
 from parfocal.images import ImageError, Limits, decode
 from parfocal.intake import RefusalError, blank_end, read_file
+from parfocal.pixelsize import TYPICAL_CELL_UM2
 from parfocal.prepare import PixelRules, Prepare, to_gray
 from parfocal.preview import THUMBNAIL_PX, masks_png, thumbnail
 from parfocal.quality import quality
-from parfocal.reasons import FileReason
+from parfocal.reasons import FileReason, ObjectReason
 from parfocal.sidecar import Declared, SidecarError, declared
-from parfocal.types import Finds, Frame, Gray, Quality, Rejected, ScaleOrigin
+from parfocal.types import Detector, Finds, Frame, Gray, Quality, Rejected, ScaleOrigin
 
 NO_MEMORY = -4
 """OpenCV's `Error::StsNoMem`."""
+LOAD_CPU_S = 60
+"""Processor time for loading a detector, which a slow machine may need."""
 
 
-class ReadRequest(msgspec.Struct, frozen=True, kw_only=True):
+class LoadDetector(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
+    """First request: which detector, pinned to the file that the parent verified."""
+
+    name: str
+    sha256: str | None = None
+
+
+class DetectorLoaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
+    """The detector is in, and a network has answered its golden frame."""
+
+    name: str
+    fingerprint: str
+
+
+class DetectorFailed(msgspec.Struct, frozen=True, kw_only=True, tag="load_failed"):
+    """The detector cannot be used; starting again will not help."""
+
+    detail: str
+
+
+class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     """One file to prepare.
 
     `root` bounds the search for `parfocal-folder.toml`; `um_per_px` is the configured scale, used
@@ -98,7 +124,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     status: tuple[int, int, int, int] | None = None
 
 
-ReadAnswer = Prepared | Refused
+ReaderRequest = LoadDetector | ReadRequest
+ReaderAnswer = Prepared | Refused | DetectorLoaded | DetectorFailed
 
 
 class Stopwatch:
@@ -131,14 +158,40 @@ def scale_of(frame: Frame, near: Declared, request: ReadRequest) -> tuple[float,
 
 
 class Reader:
-    """Answers read requests; the detector and the rules of the last request stay warm."""
+    """Answers requests; the detector stays warm."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, detector: Detector | None = None) -> None:
         self.arena = arena
-        self.detector = ClassicalDetector()
+        self._detector = detector
 
-    def __call__(self, request: ReadRequest) -> ReadAnswer:
-        """Prepare one file, or say why not."""
+    def __call__(self, request: ReaderRequest) -> ReaderAnswer:
+        """Load the detector, or prepare one file or say why not.
+
+        Raises
+        ------
+        InferenceError
+            The detector must not be trusted with another frame.
+        """
+        if isinstance(request, LoadDetector):
+            return self._load(request)
+        return self._read(request)
+
+    def _load(self, request: LoadDetector) -> DetectorLoaded | DetectorFailed:
+        try:
+            detector = started(choose(request.name, request.sha256))
+        except (BundleError, DeviceError, InferenceError) as error:
+            return DetectorFailed(detail=str(error))
+        self._detector = detector
+        return DetectorLoaded(name=detector.name, fingerprint=detector.fingerprint)
+
+    @property
+    def detector(self) -> Detector:
+        """The loaded detector."""
+        if self._detector is None:
+            raise InferenceError("a frame came before a detector")
+        return self._detector
+
+    def _read(self, request: ReadRequest) -> Prepared | Refused:
         watch, digest, seen = Stopwatch(), None, None
         try:
             with watch.time("hash"):
@@ -288,10 +341,18 @@ def whole(gray: Gray) -> Finds:
 
 
 def rejected(finds: Finds) -> list[Rejected]:
-    """The objects that are no single cell, with place and reason."""
+    """The objects that are no single cell, with place and reason; clumps with a count of cells."""
+    single = [reason is None for reason in finds.reasons]
+    usual_um2 = float(np.median(finds.area_um2[single])) if any(single) else TYPICAL_CELL_UM2
     rows = zip(finds.reasons, finds.points_px.tolist(), finds.area_um2.tolist(), strict=True)
     return [
-        Rejected(reason=reason, x_px=x, y_px=y, area_um2=area)
+        Rejected(
+            reason=reason,
+            x_px=x,
+            y_px=y,
+            area_um2=area,
+            n_cells=max(2, round(area / usual_um2)) if reason is ObjectReason.CLUMP else None,
+        )
         for reason, (x, y), area in rows
         if reason is not None
     ]
@@ -310,9 +371,13 @@ def main(arguments: list[str]) -> None:
     reader = Reader(arena)
 
     def answer(message: bytes) -> bytes:
-        request = msgspec.msgpack.decode(message, type=ReadRequest)
-        limit_cpu(request.cpu_limit_s)
-        return msgspec.msgpack.encode(reader(request))
+        request = msgspec.msgpack.decode(message, type=ReaderRequest)
+        limit_cpu(request.cpu_limit_s if isinstance(request, ReadRequest) else LOAD_CPU_S)
+        try:
+            return msgspec.msgpack.encode(reader(request))
+        except InferenceError as error:
+            print(f"parfocal reader child: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(DOUBT_EXIT) from error
 
     serve(int(arguments[0]), answer)
 

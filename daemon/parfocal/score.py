@@ -15,7 +15,7 @@ from parfocal.bundle import Bundle
 from parfocal.child import Child, ChildError
 from parfocal.classify import Device, DeviceError
 from parfocal.config import Limits
-from parfocal.detect import ClassicalDetector
+from parfocal.detectors import DetectorChoice
 from parfocal.follow import OutputError
 from parfocal.inference import (
     Classified,
@@ -25,12 +25,19 @@ from parfocal.inference import (
     LoadFailed,
     LoadModel,
 )
-from parfocal.reader import Prepared, ReadAnswer, ReadRequest, Refused
+from parfocal.reader import (
+    DetectorFailed,
+    DetectorLoaded,
+    Prepared,
+    ReaderAnswer,
+    ReadRequest,
+    Refused,
+)
 from parfocal.reasons import FileReason
 from parfocal.results import frame_result, model_ref
 from parfocal.scan import is_candidate
 from parfocal.types import FrameResult
-from parfocal.workers import LOAD_WALL_S
+from parfocal.workers import LOAD_WALL_S, load_request
 
 
 class NoImagesError(Exception):
@@ -137,10 +144,20 @@ class Outputs:
 
     def write(self, image: Request, ending: str, data: bytes) -> None:
         """Write an image's output."""
-        path = self.path(image, ending)
-        with _writable(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        write_output(self.path(image, ending), data)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that was asked for, with its folder.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 @contextmanager
@@ -156,11 +173,11 @@ def _writable(path: Path) -> Iterator[None]:
 class Reading:
     """A reader child at the disposal of a command."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, choice: DetectorChoice) -> None:
+        self.limits, self.choice = limits, choice
         self.arena = Arena.create(ArenaShape(slots=1, max_cells=limits.max_cells))
         self._child: Child | None = None
-        self._decoder = msgspec.msgpack.Decoder(ReadAnswer)
+        self._decoder = msgspec.msgpack.Decoder(ReaderAnswer)
 
     def __enter__(self) -> "Reading":
         return self
@@ -180,14 +197,36 @@ class Reading:
         full = msgspec.structs.replace(
             request, path=str(Path(image.path).absolute()), root=image.root
         )
-        self._child = self._child or self.child("parfocal.reader")
+        self._child = self._child or self._started()
         try:
-            answer = self._child.ask(msgspec.msgpack.encode(full), self.limits.read_wall_s)
+            answer = self._decoder.decode(
+                self._child.ask(msgspec.msgpack.encode(full), self.limits.read_wall_s)
+            )
         except ChildError as error:
             self._child = None
             return Refused(reason=FileReason.RESOURCE_LIMIT, detail=str(error))
-        decoded: ReadAnswer = self._decoder.decode(answer)
-        return decoded
+        assert isinstance(answer, Prepared | Refused)  # what a reader answers to a read request
+        return answer
+
+    def _started(self) -> Child:
+        """A reader with its detector.
+
+        Raises
+        ------
+        DeviceError
+            The detector cannot be used.
+        """
+        child = self.child("parfocal.reader")
+        try:
+            request = msgspec.msgpack.encode(load_request(self.choice))
+            answer = self._decoder.decode(child.ask(request, LOAD_WALL_S))
+        except ChildError as error:
+            raise DeviceError(f"the detector could not be loaded: {error}") from error
+        if not isinstance(answer, DetectorLoaded):
+            child.close()
+            detail = answer.detail if isinstance(answer, DetectorFailed) else "a wrong answer"
+            raise DeviceError(f"the detector cannot be used: {detail}")
+        return child
 
     def request(self, um_per_px: float | None) -> ReadRequest:
         """A request with this command's limits; an explicit scale wins over every other."""
@@ -214,8 +253,10 @@ class Classifying:
         The model cannot be used on this device.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, limits: Limits) -> None:
-        self.bundle, self.reading = bundle, Reading(limits)
+    def __init__(
+        self, bundle: Bundle, device: Device, limits: Limits, choice: DetectorChoice
+    ) -> None:
+        self.bundle, self.reading = bundle, Reading(limits, choice)
         self._load = LoadModel(bundle=str(bundle.path), sha256=bundle.sha256, device=device)
         self._decoder = msgspec.msgpack.Decoder(InferenceAnswer)
         try:
@@ -223,7 +264,6 @@ class Classifying:
         except DeviceError:
             self.reading.__exit__()
             raise
-        self._detector = ClassicalDetector()
 
     def __enter__(self) -> "Classifying":
         return self
@@ -275,7 +315,7 @@ class Classifying:
     def result(self, image: Request, prepared: Prepared) -> FrameResult:
         """The complete result of an image that was just read."""
         classified = self.answer(prepared.n_crops)
-        detector = self._detector
+        detector = self.reading.choice
         model = model_ref(self.bundle, self.loaded.provider, detector.name, detector.fingerprint)
         result = frame_result(
             image.path, "file", prepared, classified, self.bundle.card, model, None

@@ -13,6 +13,7 @@ import msgspec
 from parfocal.arena import Arena, ArenaShape
 from parfocal.child import Child, ChildError
 from parfocal.config import Settings
+from parfocal.detectors import DetectorChoice
 from parfocal.inference import (
     Classified,
     ClassifySlot,
@@ -21,7 +22,15 @@ from parfocal.inference import (
     LoadFailed,
     LoadModel,
 )
-from parfocal.reader import ReadAnswer, ReadRequest
+from parfocal.reader import (
+    DetectorFailed,
+    DetectorLoaded,
+    LoadDetector,
+    Prepared,
+    ReaderAnswer,
+    ReadRequest,
+    Refused,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +49,13 @@ class WorkerFault:
     """A child was lost; whatever it was asked has no answer."""
 
     text: str
+
+
+def load_request(choice: DetectorChoice) -> LoadDetector:
+    """The request that makes a reader load exactly the detector that was chosen."""
+    if choice.bundle is None:
+        return LoadDetector(name=choice.name)
+    return LoadDetector(name=str(choice.bundle.path), sha256=choice.bundle.sha256)
 
 
 class Worker:
@@ -85,12 +101,20 @@ class Workers:
     Parameters
     ----------
     settings : Settings
+    choice : DetectorChoice
+        The detector that the reader is told to load.
     clock : callable
         Monotonic seconds.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        choice: DetectorChoice,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.settings, self._clock = settings, clock
+        self._load_detector = load_request(choice)
         self.arena = Arena.create(ArenaShape(max_cells=settings.limits.max_cells))
         arguments, fds = self.arena.shape.as_arguments(self.arena.fd), (self.arena.fd,)
         self.reader = Worker(lambda: Child("parfocal.reader", arguments, fds, "reader"), clock)
@@ -99,13 +123,17 @@ class Workers:
         )
         self.loaded: Loaded | None = None
         self.load_fault: str | None = None
+        self.detector: DetectorLoaded | None = None
+        self.detector_fault: str | None = None
         self._golden_s = 0.0
-        self._reading = msgspec.msgpack.Decoder(ReadAnswer)
+        self._reading = msgspec.msgpack.Decoder(ReaderAnswer)
         self._inferring = msgspec.msgpack.Decoder(InferenceAnswer)
 
     def ensure(self) -> None:
-        """Start whatever is missing; a fresh inference child is told to load the model."""
-        self.reader.ensure()
+        """Start whatever is missing; a fresh child is told what to load."""
+        if self.reader.ensure():
+            self.detector = None
+            self._send(self.reader, msgspec.msgpack.encode(self._load_detector), LOAD_WALL_S)
         if self.inference.ensure():
             self.loaded = None
             model = self.settings.model
@@ -116,8 +144,9 @@ class Workers:
 
     @property
     def can_read(self) -> bool:
-        """Whether the reader is free."""
-        return self.reader.child is not None and not self.reader.child.busy
+        """Whether the detector is loaded and the reader free."""
+        child = self.reader.child
+        return self.detector is not None and child is not None and not child.busy
 
     @property
     def can_infer(self) -> bool:
@@ -151,15 +180,27 @@ class Workers:
             return worker.lost(error)
         return None
 
-    def read_answer(self) -> ReadAnswer | WorkerFault | None:
+    def read_answer(self) -> Prepared | Refused | DetectorFailed | WorkerFault | None:
         """What the reader said; None while there is nothing."""
         answer = self._receive(self.reader)
+        if isinstance(answer, WorkerFault):
+            if self.detector is None:
+                self.detector_fault = answer.text
+            self.detector = None
         if not isinstance(answer, bytes):
             return answer
         try:
-            decoded: ReadAnswer = self._reading.decode(answer)
+            decoded: ReaderAnswer = self._reading.decode(answer)
         except NONSENSE as error:
             return self._distrust(self.reader, error)
+        if isinstance(decoded, DetectorLoaded):
+            self.detector, self.detector_fault = decoded, None
+            return None
+        if isinstance(decoded, DetectorFailed):
+            self.detector_fault = decoded.detail
+            assert self.reader.child is not None  # it just answered
+            self.reader.child.close()
+            self.reader.lost(ChildError(f"the reader has no detector: {decoded.detail}"))
         return decoded
 
     def infer_answer(self) -> Classified | Loaded | LoadFailed | WorkerFault | None:

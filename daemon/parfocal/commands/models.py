@@ -3,9 +3,11 @@
 import argparse
 
 from parfocal import console
-from parfocal.bundle import load, shipped
-from parfocal.classify import OnnxClassifier
+from parfocal.bundle import DetectorBundle, load_any, shipped
+from parfocal.card import DetectorCard
+from parfocal.classify import CPU, OnnxClassifier
 from parfocal.commands.arguments import Commands, command, jsonable, print_json
+from parfocal.onnxdetector import OnnxDetector
 
 
 def add_model(commands: Commands) -> None:
@@ -28,28 +30,42 @@ def add_model(commands: Commands) -> None:
 def run_model_list(options: argparse.Namespace) -> None:
     """`parfocal model list`."""
     for name, path in shipped().items():
-        card = load(name).card
+        bundle = load_any(name)
+        card = bundle.card
+        kind = "detector" if isinstance(card, DetectorCard) else "classifier"
+        classes = () if isinstance(card, DetectorCard) else card.classes
         if options.json:
-            print_json({"name": name, "version": card.version, "classes": card.classes,
+            print_json({"name": name, "kind": kind, "version": card.version, "classes": classes,
                         "path": str(path)})  # fmt: skip
         else:
-            print(f"{name}  {card.version}  {', '.join(card.classes)}  {card.description}")
+            what = ", ".join(classes) or "detector"
+            print(f"{name}  {card.version}  {what}  {card.description}")
 
 
 def run_model_show(options: argparse.Namespace) -> None:
     """`parfocal model show`."""
-    bundle = load(options.bundle)
+    bundle = load_any(options.bundle)
     if options.json:
         print_json({"sha256": bundle.sha256, "card": bundle.card})
     else:
-        console.out().print(console.card_table(bundle), soft_wrap=False)
+        table = (
+            console.detector_card_table(bundle)
+            if isinstance(bundle, DetectorBundle)
+            else console.card_table(bundle)
+        )
+        console.out().print(table, soft_wrap=False)
 
 
 def run_model_test(options: argparse.Namespace) -> None:
     """`parfocal model test`: status 1 when the golden answer is wrong."""
-    classifier = OnnxClassifier(load(options.bundle), options.device)
-    worst, allowed = classifier.check_golden(), classifier.bundle.card.golden.tolerance
-    if options.json:
-        print_json({"provider": classifier.provider, "deviation": worst, "allowed": allowed})
+    bundle = load_any(options.bundle)
+    if isinstance(bundle, DetectorBundle):
+        worst, provider = OnnxDetector(bundle).check_golden(), CPU
     else:
-        print(f"golden answer within {worst:.1e} (allowed {allowed:.1e}) on {classifier.provider}")
+        classifier = OnnxClassifier(bundle, options.device)
+        worst, provider = classifier.check_golden(), classifier.provider
+    allowed = bundle.card.golden.tolerance
+    if options.json:
+        print_json({"provider": provider, "deviation": worst, "allowed": allowed})
+    else:
+        print(f"golden answer within {worst:.1e} (allowed {allowed:.1e}) on {provider}")

@@ -6,14 +6,16 @@ from pathlib import Path
 import msgspec
 
 from parfocal import console
-from parfocal.annotate import annotated
+from parfocal.annotate import annotated, annotated_finds
 from parfocal.bundle import load
+from parfocal.coco import Coco
 from parfocal.commands.arguments import DATA, OK, Commands, command, jsonable, print_json, scaled
 from parfocal.config import Limits
-from parfocal.detect import ClassicalDetector
+from parfocal.detectors import choose
+from parfocal.follow import OutputError
 from parfocal.preview import THUMBNAIL_PX
 from parfocal.reader import Prepared, Refused
-from parfocal.score import Classifying, Outputs, Reading, Request, images
+from parfocal.score import Classifying, Outputs, Reading, Request, images, write_output
 from parfocal.types import Cell
 
 ANNOTATED_PX = 1616
@@ -23,12 +25,21 @@ def add_detect(commands: Commands) -> None:
     """Add the arguments of `parfocal detect`."""
     made = command(commands, "detect", "find the cells in stored images", run_detect)
     scaled(made)
-    made.add_argument("--detector", default="auto", choices=("auto", "classical"),
-                      help="which detector (default: auto)")  # fmt: skip
+    _detector(made)
     made.add_argument("--masks", type=Path, metavar="DIR",
                       help="write NAME.png there: uint16 instance labels; images of the same "
                       "name get their folder before it")  # fmt: skip
+    made.add_argument("--coco", type=Path, metavar="FILE",
+                      help="write all outlines there as one COCO file")  # fmt: skip
+    made.add_argument("--out", type=Path, metavar="DIR",
+                      help="write an annotated NAME.png there")  # fmt: skip
     jsonable(made)
+
+
+def _detector(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--detector", default="auto", metavar="NAME",
+                      help="auto, classical, a shipped detector or a bundle file "
+                      "(default: auto)")  # fmt: skip
 
 
 def add_classify(commands: Commands) -> None:
@@ -39,6 +50,7 @@ def add_classify(commands: Commands) -> None:
                       help="a shipped name or a bundle file")  # fmt: skip
     made.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
                       help="where to run the model (default: auto)")  # fmt: skip
+    _detector(made)
     made.add_argument("--crops", action="store_true",
                       help="each image is one ready single-cell crop")  # fmt: skip
     made.add_argument("--out", type=Path, metavar="DIR",
@@ -48,29 +60,42 @@ def add_classify(commands: Commands) -> None:
 
 def run_detect(options: argparse.Namespace) -> int:
     """`parfocal detect`: status 65 when an image could not be read."""
-    wanted, rows, bad = images(options.images), [], 0
+    choice, wanted, rows, bad = choose(options.detector), images(options.images), [], 0
     masks = Outputs(options.masks, wanted, (".png",)) if options.masks else None
-    with Reading(Limits()) as reading:
+    pictures = Outputs(options.out, wanted, (".png",)) if options.out else None
+    if masks and pictures and masks.folder.resolve() == pictures.folder.resolve():
+        raise OutputError(f"{masks.folder} cannot hold both masks and pictures: name two folders")
+    coco = Coco(choice.name) if options.coco else None
+    with Reading(Limits(), choice) as reading:
         request = msgspec.structs.replace(
-            reading.request(options.um_per_px), want_masks=masks is not None
+            reading.request(options.um_per_px),
+            want_masks=bool(masks or pictures or coco),
+            thumbnail_px=ANNOTATED_PX if pictures else THUMBNAIL_PX,
         )
         for image in console.progress(wanted, "detecting", len(wanted)):
             answer = reading.read(image, request)
             if isinstance(answer, Refused):
                 bad += 1
                 console.say(console.refused_line(image.path, answer))
-            elif masks:
-                masks.write(image, ".png", answer.masks)
+            else:
+                if masks:
+                    masks.write(image, ".png", answer.masks)
+                if pictures:
+                    pictures.write(image, ".png", annotated_finds(answer))
+                if coco:
+                    coco.add(image.path, answer.masks)
             if options.json:
-                print_json(detection(image, answer))
+                print_json(detection(image, answer, choice.name))
             elif isinstance(answer, Prepared):
                 rows.append((image.path, answer))
+    if coco:
+        write_output(options.coco, coco.json())
     if rows:
-        console.out().print(console.detection_table(rows))
+        console.out().print(console.detection_table(rows), console.about_detector(choice))
     return DATA if bad else OK
 
 
-def detection(image: Request, answer: Prepared | Refused) -> dict[str, object]:
+def detection(image: Request, answer: Prepared | Refused, detector: str) -> dict[str, object]:
     """The `detect --json` object of one image; a refused one has no cells and says why."""
     if isinstance(answer, Refused):
         refused = {"reason": answer.reason, "detail": answer.detail}
@@ -87,7 +112,7 @@ def detection(image: Request, answer: Prepared | Refused) -> dict[str, object]:
         "um_per_px": answer.um_per_px,
         "width_px": answer.width_px,
         "height_px": answer.height_px,
-        "detector": ClassicalDetector().name,
+        "detector": detector,
         "cells": cells,
         "rejected": answer.rejected,
         "elapsed_ms": sum(answer.timing_ms.values()),
@@ -96,11 +121,11 @@ def detection(image: Request, answer: Prepared | Refused) -> dict[str, object]:
 
 def run_classify(options: argparse.Namespace) -> int:
     """`parfocal classify`: status 65 when an image could not be read."""
-    bundle, wanted = load(options.model), images(options.images)
+    bundle, choice, wanted = load(options.model), choose(options.detector), images(options.images)
     table, last, bad = console.frame_table(), None, 0
     out = Outputs(options.out, wanted, (".json", ".png")) if options.out else None
     thumbnail_px = ANNOTATED_PX if out else THUMBNAIL_PX
-    with Classifying(bundle, options.device, Limits()) as classifying:
+    with Classifying(bundle, options.device, Limits(), choice) as classifying:
         for image in console.progress(wanted, "classifying", len(wanted)):
             prepared = classifying.read(image, options.um_per_px, options.crops, thumbnail_px)
             if isinstance(prepared, Refused):

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from parfocal import detectors
 from parfocal.annotate import COLOURS
 from parfocal.config import Limits
 from parfocal.notebook.entry import ScoredFrame
@@ -82,7 +83,9 @@ def _tiles(rows: list[Row]) -> Iterator[tuple[tuple[int, int], Picture]]:
     wanted: dict[int, list[Pick]] = {}
     for pick in (pick for row in rows for pick in row.picks):
         wanted.setdefault(pick.frame.message.header.seq, []).append(pick)
-    with Reading(Limits()) as reading:
+    # the cells are known already: the cheap detector will do
+    cheap = detectors.choose(detectors.CLASSICAL)
+    with Reading(Limits(), cheap) as reading:
         for seq, picks in wanted.items():
             image = _image(reading, picks[0].frame)
             if image is not None:
