@@ -11,10 +11,13 @@ import msgspec
 from rich.console import Console
 
 from parfocal import __version__
-from parfocal.bundle import load
+from parfocal.bundle import load_any
+from parfocal.card import ClassifierCard, DetectorCard
 from parfocal_export.about import read_about
 from parfocal_export.bundle import make_bundle
+from parfocal_export.detector import make_detector_bundle
 from parfocal_training.checkpoint import read_checkpoint
+from parfocal_training.detector.checkpoint import is_detector, read_detector
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -34,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         description="Make the model that parfocal runs from a training, and prove that they agree.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    top.add_argument("checkpoint", type=Path, help="folder made by parfocal-train fit")
+    top.add_argument("checkpoint", type=Path, help="folder made by parfocal-train")
     top.add_argument("-o", "--out", type=Path, required=True, help="ONNX file to write")
     top.add_argument("--about", type=Path, help="TOML: name, version, licence, description, ...")
     top.add_argument("--name", help="of the model; goes before the file's")
@@ -50,18 +53,25 @@ def parser() -> argparse.ArgumentParser:
 def export(options: argparse.Namespace, console: Console) -> None:
     """Read, convert, prove, write, and read back what was written as the daemon would."""
     given = {"name": options.name, "version": options.model_version, "licence": options.licence}
-    about = read_about(options.about, given)
-    checkpoint, model = read_checkpoint(options.checkpoint)
-    data, card, worst = make_bundle(checkpoint, model, about, datetime.now(UTC))
+    about, now = read_about(options.about, given), datetime.now(UTC)
+    card: ClassifierCard | DetectorCard
+    if is_detector(options.checkpoint):
+        detector, net = read_detector(options.checkpoint)
+        data, card, worst = make_detector_bundle(detector, net, about, now)
+        what, extra = "a detector", dict[str, object](kind="detector")
+    else:
+        checkpoint, model = read_checkpoint(options.checkpoint)
+        data, card, worst = make_bundle(checkpoint, model, about, now)
+        what, extra = " / ".join(card.classes), {"classes": card.classes}
     write_whole(options.out, data)
-    bundle = load(str(options.out))
+    bundle = load_any(str(options.out))
     report = {"out": str(options.out), "sha256": bundle.sha256, "bytes": len(data),
-              "name": card.name, "classes": card.classes, "parity": worst}  # fmt: skip
+              "name": card.name, **extra, "parity": worst}  # fmt: skip
     if options.json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         return
     console.print(
-        f"{options.out}: {card.name} {card.version}, {' / '.join(card.classes)}, "
+        f"{options.out}: {card.name} {card.version}, {what}, "
         f"{len(data) / 1e6:.1f} MB, within {worst:.1g} of the trained network",
         soft_wrap=True,
     )

@@ -44,7 +44,7 @@ class Deployed(nn.Module):
 def to_onnx(model: ConvNet) -> onnx.ModelProto:
     """The graph: `crops` float32 (n, 1, s, s) to `logits` (n, classes) and `lca` (n, d)."""
     side = model.config.crop_px
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             Deployed(model).eval(),
             (torch.zeros(2, 1, side, side),),  # 2: a batch of 1 would be taken for a constant
@@ -58,11 +58,11 @@ def to_onnx(model: ConvNet) -> onnx.ModelProto:
         )
     if program is None:  # only when the exporter writes to a file itself
         raise RuntimeError("PyTorch's exporter returned no model")
-    return _bare(program.model_proto)
+    return bare(program.model_proto)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """PyTorch's exporter warns of its own internals and of a torchvision nobody asked for."""
     log = logging.getLogger("torch.onnx")
     level = log.level
@@ -76,7 +76,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
+def bare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Without the exporter's notes, which hold source lines and paths of this machine."""
     graph = proto.graph
     parts = (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from parfocal.card import DetectorRules, Novelty
 from parfocal.prepare import PixelRules
@@ -55,7 +55,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[Epoch, ...]
 
 
-def model_tensors(model: ConvNet, prefix: str = "") -> dict[str, Tensor]:
+def model_tensors(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """The weights under their names, on the CPU and in plain memory order."""
     return {
         prefix + name: value.detach().cpu().contiguous()
@@ -102,13 +102,13 @@ def restore_progress(state: TrainingState, plan: str, path: Path) -> list[Epoch]
     DataError
         The file is damaged or belongs to a training with other settings.
     """
-    tensors, header = _read(path, "parfocal.progress")
-    progress = _decoded(header, Progress, path)
+    tensors, header = read_tensors(path, "parfocal.progress")
+    progress = decoded(header, Progress, path)
     if progress.plan != plan:
         raise DataError(f"'{path}' belongs to a training with other settings: use another folder")
-    _fill(state.model, tensors, "model.", path)
+    fill(state.model, tensors, "model.", path)
     if state.averaged is not state.model:
-        _fill(state.averaged, tensors, "averaged.", path)
+        fill(state.averaged, tensors, "averaged.", path)
     for name, parameter in state.model.named_parameters():
         if "momentum." + name in tensors:
             momentum = torch.empty_like(parameter).copy_(tensors["momentum." + name])
@@ -126,9 +126,9 @@ def read_weights(path: Path) -> ConvNet:
     DataError
         The file is missing, damaged, or holds another network.
     """
-    tensors, header = _read(path, "parfocal.config")
-    model = initialized(_decoded(header, ConvNetConfig, path), seed=0)
-    _fill(model, tensors, "", path)
+    tensors, header = read_tensors(path, "parfocal.config")
+    model = initialized(decoded(header, ConvNetConfig, path), seed=0)
+    fill(model, tensors, "", path)
     return model.eval()
 
 
@@ -154,11 +154,18 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, ConvNet]:
             f"'{folder}' holds no finished training (no checkpoint.json): make one with "
             "parfocal-train fit, or finish it with --resume"
         ) from error
-    checkpoint = _decoded(text, Checkpoint, folder / "checkpoint.json")
+    checkpoint = decoded(text, Checkpoint, folder / "checkpoint.json")
     return checkpoint, read_weights(folder / "model.safetensors")
 
 
-def _decoded(text: str | bytes, kind: type[T], path: Path) -> T:
+def decoded(text: str | bytes, kind: type[T], path: Path) -> T:
+    """JSON as a struct.
+
+    Raises
+    ------
+    DataError
+        It is damaged or of another version.
+    """
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
@@ -167,7 +174,14 @@ def _decoded(text: str | bytes, kind: type[T], path: Path) -> T:
         ) from error
 
 
-def _read(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
+def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file, and what its header says under a key.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged, or was not written by parfocal-train.
+    """
     try:
         with safe_open(path, "pt") as file:
             header = (file.metadata() or {}).get(key)
@@ -183,7 +197,14 @@ def _read(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
     return tensors, header
 
 
-def _fill(model: ConvNet, tensors: dict[str, Tensor], prefix: str, path: Path) -> None:
+def fill(model: nn.Module, tensors: dict[str, Tensor], prefix: str, path: Path) -> None:
+    """Copy the tensors under a prefix into a network.
+
+    Raises
+    ------
+    DataError
+        They are those of another network.
+    """
     mine: dict[str, Any] = {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

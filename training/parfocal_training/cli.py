@@ -22,6 +22,7 @@ from parfocal_training.checkpoint import Checkpoint, read_checkpoint
 from parfocal_training.crops import EXTERNAL, ImageCrops, cut_frames, gathered, ready_crops
 from parfocal_training.cropset import CropRules, CropSet
 from parfocal_training.dataset import Row, grouped, read_rows, renamed
+from parfocal_training.detector.command import train_detector
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -148,6 +149,15 @@ def fit(options: argparse.Namespace, console: Console) -> None:
     _report_fit(read_checkpoint(options.out)[0], options, console)
 
 
+def detector(options: argparse.Namespace, console: Console) -> None:
+    """The command `detector`."""
+    if options.folds == 1:
+        raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    train_detector(options, _device(options.device), console)
+
+
 def _device(name: str) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
@@ -179,7 +189,7 @@ def _emit_epoch(part: Part, epoch: Epoch) -> None:
     _emit({"part": msgspec.to_builtins(part), "epoch": msgspec.to_builtins(epoch)})
 
 
-COMMANDS = {"crops": make_crops, "fit": fit}
+COMMANDS = {"crops": make_crops, "fit": fit, "detector": detector}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from parfocal import __version__
 from parfocal_training.dataset import NAME_RULE
+from parfocal_training.detector.recipe import RECIPES as DETECTOR_RECIPES
 from parfocal_training.recipe import FIELD, RECIPES
 
 
@@ -17,7 +18,53 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _crops_options(commands.add_parser("crops", help="cut single-cell crops from images"))
     _fit_options(commands.add_parser("fit", help="train and cross-validate a network on crops"))
+    _detector_options(commands.add_parser("detector", help="train the network that finds cells"))
     return top
+
+
+def _detector_options(command: argparse.ArgumentParser) -> None:
+    _shared_options(command)
+    command.add_argument(
+        "sources",
+        type=Path,
+        help="TOML file that lists and weighs sources, or a folder of images with their masks "
+        "(NAME_masks.png beside an image, or masks/NAME.png)",
+    )
+    command.add_argument(
+        "--um-per-px",
+        type=_above_zero,
+        help="pixel size in micrometres of a folder's images; None: as their files say",
+    )
+    command.add_argument(
+        "--init",
+        metavar="DETECTOR",
+        help="start from this one: a shipped name, a bundle file or a checkpoint folder; None: "
+        "from nothing",
+    )
+    command.add_argument(
+        "--recipe",
+        choices=sorted(DETECTOR_RECIPES),
+        help="base: from nothing, everything varied; fine-tune: a known rig; None: fine-tune with "
+        "--init, else base",
+    )
+    command.add_argument(
+        "--folds",
+        type=_not_below_zero,
+        default=0,
+        help="parts of the cross-validation over groups of fields; 0: none, nothing is measured",
+    )
+    command.add_argument("--steps", type=_whole_above_zero, help="None: as the recipe says")
+    command.add_argument("--seed", type=_not_below_zero, default=1, help="of weights and tiles")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is"
+    )
+    command.add_argument("--threads", type=_not_below_zero, default=0, help="of the CPU; 0: all")
+    command.add_argument(
+        "--workers", type=_not_below_zero, default=1, help="processes that draw training tiles"
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="go on with a training that was interrupted"
+    )
 
 
 def _shared_options(command: argparse.ArgumentParser) -> None:

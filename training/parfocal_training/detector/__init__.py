@@ -1,0 +1,1 @@
+"""The detector network: its fields, its training, and what is measured of it."""
