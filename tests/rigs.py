@@ -32,7 +32,7 @@ from parfocal.card import (
     Training,
 )
 from parfocal.normalize import Reference, normalize
-from parfocal.prepare import PixelRules
+from parfocal.prepare import PixelRules, to_gray
 
 CLASSES = ("alpha", "beta")
 LCA_SIZE = 9
@@ -150,6 +150,11 @@ def save_frame(path: Path, seed: int = 0, side_px: int = 512, n_cells: int = 4) 
     return path
 
 
+def drawn_gray(side_px: int = 500, n_cells: int = 4, seed: int = 0) -> np.ndarray[Any, Any]:
+    """A gray frame of drawn cells: (side_px, side_px) uint8."""
+    return np.asarray(to_gray(drawn_frame(seed, side_px, side_px, n_cells)))
+
+
 def until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "condition") -> Any:
     """Poll until the condition is true and return its value; fail with its name otherwise."""
     deadline = time.monotonic() + timeout_s
@@ -172,6 +177,7 @@ class Rig:
         self.config.write_text(
             f'rig = "test"\nstate_dir = "{self.state}"\n'
             f'[source]\npath = "{self.folder}"\num_per_px = 0.44\n'
+            '[detector]\nname = "classical"\n'
             f'[model]\nbundle = "{bundle}"\ndevice = "cpu"\nthreads = 1\n'
             f'[publish]\nlive = "{self.live}"\nreplay = "{self.replay}"\n'
         )

@@ -19,6 +19,7 @@ from parfocal.bundle import load
 from parfocal.classify import DeviceError
 from parfocal.cli import main
 from parfocal.config import Limits
+from parfocal.detectors import choose
 from parfocal.follow import COLUMNS
 from parfocal.score import Classifying
 
@@ -392,7 +393,7 @@ def test_a_model_that_is_lost_and_cannot_be_loaded_again_is_told(
     copy.write_bytes(tiny_bundle.read_bytes())
     with (
         pytest.raises(DeviceError, match="neither an existing file"),
-        Classifying(load(str(copy)), "cpu", Limits()) as classifying,
+        Classifying(load(str(copy)), "cpu", Limits(), choose("classical")) as classifying,
     ):
         copy.unlink()
         classifying._child.close()

@@ -14,10 +14,14 @@ from rigs import rules, save_frame
 from parfocal import reader as reader_module
 from parfocal.arena import Arena, ArenaShape
 from parfocal.config import Limits
+from parfocal.detect import ClassicalDetector
+from parfocal.detectors import choose
 from parfocal.intake import blank_end
 from parfocal.reader import Prepared, Reader, ReadRequest, Refused
 from parfocal.reasons import ObjectReason
 from parfocal.score import Reading, Request
+
+CHOICE = choose("classical")
 
 
 def read(reading: Reading, path: Path) -> Prepared | Refused:
@@ -44,7 +48,7 @@ def no_images(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 def test_what_is_no_file_is_refused_at_once_by_the_same_reader(tmp_path: Path) -> None:
-    with Reading(Limits()) as reading:
+    with Reading(Limits(), CHOICE) as reading:
         for path, reason in no_images(tmp_path).values():
             answer = read(reading, path)
             assert isinstance(answer, Refused) and answer.reason == reason, path
@@ -66,7 +70,7 @@ SHAPES = {
 
 
 def test_odd_shapes_are_read_and_have_a_preview(tmp_path: Path) -> None:
-    with Reading(Limits()) as reading:
+    with Reading(Limits(), CHOICE) as reading:
         for name, pixels in SHAPES.items():
             path = tmp_path / f"{name}.png"
             cv2.imwrite(str(path), pixels)
@@ -79,7 +83,7 @@ def test_odd_shapes_are_read_and_have_a_preview(tmp_path: Path) -> None:
 
 def test_more_cells_than_fit_are_counted_as_over_the_limit(tmp_path: Path) -> None:
     path = save_frame(tmp_path / "a.png", side_px=1000, n_cells=9)
-    with Reading(msgspec.structs.replace(Limits(), max_cells=4)) as reading:
+    with Reading(msgspec.structs.replace(Limits(), max_cells=4), CHOICE) as reading:
         answer = read(reading, path)
     assert isinstance(answer, Prepared) and answer.n_crops == len(answer.chosen) == 4
     assert sum(r.reason is ObjectReason.OVER_LIMIT for r in answer.rejected) == 5
@@ -105,11 +109,11 @@ def test_opencv_without_memory_is_an_answer_and_any_other_fault_is_not(
     arena = Arena.create(ArenaShape(1, 10))
     try:
         if code == -4:
-            answer = Reader(arena)(request_here)
+            answer = Reader(arena, ClassicalDetector())(request_here)
             assert isinstance(answer, Refused) and answer.reason == "resource_limit"
         else:
             with pytest.raises(cv2.error):
-                Reader(arena)(request_here)
+                Reader(arena, ClassicalDetector())(request_here)
     finally:
         arena.close()
 
@@ -117,7 +121,7 @@ def test_opencv_without_memory_is_an_answer_and_any_other_fault_is_not(
 def test_a_real_lack_of_memory_is_answered_by_a_reader_that_lives(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((6000, 6000), np.uint8))
     good = save_frame(tmp_path / "good.png")
-    with Reading(Limits()) as reading:
+    with Reading(Limits(), CHOICE) as reading:
         read(reading, good)
         assert reading._child is not None
         pid = reading._child.pid
@@ -138,7 +142,7 @@ def test_a_blank_end_is_doubted_only_while_a_file_is_fresh(
     assert blank_end(black.read_bytes(), black.stat())
     arena = Arena.create(ArenaShape(1, 10))
     request = msgspec.structs.replace(request_here, path=str(black))
-    fresh = Reader(arena)(msgspec.structs.replace(request, settled_long=False))
+    fresh = Reader(arena, ClassicalDetector())(msgspec.structs.replace(request, settled_long=False))
     assert isinstance(fresh, Refused) and fresh.retry and fresh.reason == "incomplete"
-    assert isinstance(Reader(arena)(request), Prepared)
+    assert isinstance(Reader(arena, ClassicalDetector())(request), Prepared)
     arena.close()

@@ -14,9 +14,12 @@ from rigs import rules, save_frame, until
 from parfocal import workers
 from parfocal.child import Child, ChildError
 from parfocal.config import Limits, Model, Settings
+from parfocal.detectors import choose
 from parfocal.inference import Classified, Loaded, LoadFailed
 from parfocal.reader import Prepared, ReadRequest, Refused
 from parfocal.workers import RESPAWN_PAUSES_S, Worker, WorkerFault, Workers
+
+CHOICE = choose("classical")
 
 
 def settings(bundle: Path | str, **limits: float) -> Settings:
@@ -39,7 +42,7 @@ def request(path: Path) -> ReadRequest:
 
 @pytest.fixture
 def pair(tiny_bundle: Path) -> Iterator[Workers]:
-    with closing(Workers(settings(tiny_bundle, read_wall_s=20, infer_wall_s=20))) as made:
+    with closing(Workers(settings(tiny_bundle, read_wall_s=20, infer_wall_s=20), CHOICE)) as made:
         yield made
 
 
@@ -90,7 +93,7 @@ def test_killed_children_are_replaced(pair: Workers, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_hangs_is_killed_at_its_deadline(tiny_bundle: Path, tmp_path: Path) -> None:
-    with closing(Workers(settings(tiny_bundle, read_wall_s=0.3))) as pair:
+    with closing(Workers(settings(tiny_bundle, read_wall_s=0.3), CHOICE)) as pair:
         pair.reader.ensure()
         assert pair.reader.child
         os.kill(pair.reader.child.pid, signal.SIGSTOP)
@@ -102,7 +105,7 @@ def test_a_reader_that_hangs_is_killed_at_its_deadline(tiny_bundle: Path, tmp_pa
 def test_an_answer_that_came_in_time_counts_though_nobody_looked(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    with closing(Workers(settings(tiny_bundle, read_wall_s=5))) as pair:
+    with closing(Workers(settings(tiny_bundle, read_wall_s=5), CHOICE)) as pair:
         pair.reader.ensure()
         pair.read(request(tmp_path / "none.tif"))
         child = pair.reader.child
@@ -120,7 +123,7 @@ def _has_answer(child: Child) -> bool:
 
 
 def test_a_model_that_cannot_load_is_told(tmp_path: Path) -> None:
-    with closing(Workers(settings(tmp_path / "none.onnx"))) as pair:
+    with closing(Workers(settings(tmp_path / "none.onnx"), CHOICE)) as pair:
         pair.ensure()
         failed = until(pair.infer_answer)
         assert isinstance(failed, LoadFailed) and "no model" in failed.detail
@@ -184,7 +187,7 @@ def test_the_golden_question_is_asked_again_after_a_while(
 ) -> None:
     now = [1000.0]
     asked: list[bool] = []
-    with closing(Workers(settings(tiny_bundle), lambda: now[0])) as pair:
+    with closing(Workers(settings(tiny_bundle), CHOICE, lambda: now[0])) as pair:
         monkeypatch.setattr(
             pair, "_send", lambda _, data, __: asked.append(msgspec.msgpack.decode(data)["golden"])
         )
@@ -196,7 +199,7 @@ def test_the_golden_question_is_asked_again_after_a_while(
 
 
 def test_a_model_that_dies_while_it_is_loaded_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    workers = Workers(Settings())
+    workers = Workers(Settings(), CHOICE)
     fault = WorkerFault("inference died (signal 9)")
     monkeypatch.setattr(workers, "_receive", lambda _: fault)
     assert workers.infer_answer() == fault

@@ -119,8 +119,8 @@ def _fields(
     source: Fields, sources: Sources, view: ViewRules, sha256s: list[str]
 ) -> Iterator[TrainingField]:
     folder = sources.path(source.images)
-    said = _table(sources.path(source.table)) if source.table else {}
-    truths = _truths(sources.path(source.truth)) if source.truth else {}
+    said = table_of(sources.path(source.table)) if source.table else {}
+    truths = truths_of(sources.path(source.truth)) if source.truth else {}
     for path in images_of(folder):
         frame, digest = _frame(path)
         sha256s.append(digest)
@@ -132,7 +132,7 @@ def _fields(
                 f"nothing says how large a pixel of '{path.name}' is: give um_per_px with its "
                 "source, or a column um_per_px in its table"
             )
-        truth = _truth(path, (gray.shape[0], gray.shape[1]), source, sources, truths)
+        truth = truth_of(path, (gray.shape[0], gray.shape[1]), source, sources, truths)
         yield field_of(
             gray,
             truth,
@@ -153,11 +153,12 @@ def _frame(path: Path):  # type: ignore[no-untyped-def]
         raise DataError(f"'{path}' cannot be read: {error.detail} [{error.reason}]") from error
 
 
-def _table(path: Path) -> dict[str, dict[str, str]]:
+def table_of(path: Path) -> dict[str, dict[str, str]]:
+    """What a table says of each image, by its stem."""
     return {Path(row["image"]).stem: dict(row) for row in masks.read_table(path, ("image",))}
 
 
-def _truths(path: Path) -> dict[str, Labels | NDArray[np.float64]]:
+def truths_of(path: Path) -> dict[str, Labels | NDArray[np.float64]]:
     """Truth of all images from one file; nothing for a folder."""
     if path.suffix == ".json":
         return dict(masks.read_coco(path))
@@ -168,13 +169,20 @@ def _truths(path: Path) -> dict[str, Labels | NDArray[np.float64]]:
     return {}
 
 
-def _truth(
+def truth_of(
     image: Path,
     shape: tuple[int, int],
     source: Fields,
     sources: Sources,
     truths: dict[str, Labels | NDArray[np.float64]],
 ) -> Labels:
+    """Labels of an image of this (h, w), from its source's truth or from beside it.
+
+    Raises
+    ------
+    DataError
+        There is none, or it does not fit.
+    """
     found = truths.get(image.stem)
     if found is None:
         path = (
