@@ -13,8 +13,10 @@ import torch
 from rich.console import Console
 
 from parfocal import __version__
+from parfocal.bundle import BundleError
 from parfocal.card import DetectorRules
-from parfocal.detect import ClassicalDetector
+from parfocal.classify import DeviceError, InferenceError
+from parfocal.detectors import choose, started
 from parfocal.prepare import CROP_PX
 from parfocal.types import Detector
 from parfocal_training import cropset, screen
@@ -46,7 +48,7 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
     rows = renamed(read_rows(options.data), names)
     rows, kind = grouped(rows, options.group_by, options.group_regex)
     um_per_px = options.um_per_px or _common_scale(rows)
-    detector = ClassicalDetector()
+    detector = _detector(options.detector)
     ready = bool(options.ready_crops)
     rules = CropRules(
         um_per_px=um_per_px,
@@ -64,6 +66,13 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
     crop_set = gathered(images, rules, kind, options.data.resolve().name)
     cropset.save(crop_set, options.out)
     _report_crops(crop_set, images, options, console)
+
+
+def _detector(name: str) -> Detector:
+    try:
+        return started(choose(name))
+    except (BundleError, DeviceError, InferenceError) as error:
+        raise UsageError(f"--detector: {error}") from error
 
 
 def _class_names(pairs: Sequence[str]) -> dict[str, str]:

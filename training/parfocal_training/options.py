@@ -98,6 +98,13 @@ def _crops_options(command: argparse.ArgumentParser) -> None:
         "48 covers any rotation; cells nearer the edge are lost; ready crops bring their own",
     )
     command.add_argument(
+        "--detector",
+        default="auto",
+        metavar="NAME",
+        help="what finds the cells: auto, classical, a shipped detector or a bundle file; take the "
+        "one that the rig will use",
+    )
+    command.add_argument(
         "--ready-crops", action="store_true", help="each image is one single-cell crop already"
     )
     command.add_argument(
