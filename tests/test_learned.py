@@ -85,6 +85,13 @@ def test_lifeless_things_are_found_and_rejected() -> None:
     assert sorted(r.value for r in finds.reasons if r) == ["debris", "rounded"]
 
 
+def test_burnt_in_ink_is_no_cell() -> None:
+    labels = scene()
+    contrast = np.where(labels == 1, -0.9, 0).astype(np.float32)
+    finds = found(maps_of(padded_labels(labels)), contrast, 1.0, (300, 422), VOTES, RULES)
+    assert finds.reasons == (ObjectReason.DEBRIS, None)
+
+
 def test_the_point_of_a_bent_cell_lies_in_it() -> None:
     labels = np.zeros((150, 211), np.int32)
     labels[20:120, 30:45] = labels[105:120, 30:120] = labels[20:120, 105:120] = 1  # a U

@@ -45,7 +45,8 @@ class Finds:
     points_px : ndarray of shape (n, 2), float64
         A point inside each object (x right, y down, pixel centres, frame pixels).
     centroids_px : ndarray of shape (n, 2), float64
-        Centre of mass of each mask; for a concave cell it can lie outside.
+        Centre on which a crop is cut: that of the mask, or of its body; for a concave cell it can
+        lie outside.
     boxes_px : ndarray of shape (n, 4), float64
         left, top, width, height in frame pixels.
     area_um2, score : ndarrays of shape (n,), float64
