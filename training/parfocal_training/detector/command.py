@@ -14,6 +14,7 @@ from rich.table import Table
 from parfocal import __version__
 from parfocal.card import Metric
 from parfocal.fieldview import ViewRules
+from parfocal.learned import FindRules
 from parfocal_training import screen
 from parfocal_training.detector.checkpoint import read_detector
 from parfocal_training.detector.fit import DetectorFit, DetectorPart, DetectorPlan
@@ -40,6 +41,7 @@ def train_detector(options: argparse.Namespace, device: torch.device, console: C
         files_sha256=digest_of(material),
         started_from=started_from,
         device=device.type,
+        rules=FindRules(least_score=recipe.least_score),
     )
     running = DetectorFit(
         material, options.out, plan, device, lambda: datetime.now(UTC), options.workers, start
