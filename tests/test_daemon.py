@@ -81,11 +81,12 @@ def test_a_killed_child_is_replaced_and_its_file_goes_round_again(rig: Rig, vict
 
 def test_a_stopped_reader_is_noticed_killed_and_replaced(rig: Rig) -> None:
     rig.start("--set", "limits.read_wall_s=1")
-    until(lambda: len(rig.children()) == 2, what="children")
+    save_frame(rig.folder / "first.png", seed=1)
+    rig.wait_done(1)  # the reader has its detector: from here on it must answer within a second
     pid = rig.children()["parfocal.reader"]
     os.kill(pid, signal.SIGSTOP)
     save_frame(rig.folder / "a.png")
-    rig.wait_done(1)
+    rig.wait_done(2)
     assert not psutil.pid_exists(pid)
 
 

@@ -7,7 +7,6 @@ is drawn (60 textured ellipses in uneven light, 1616x1216 RGB), so figures show 
 import hashlib
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -183,7 +182,9 @@ def main(arguments: list[str]) -> None:
     gray = to_gray(decode(Path(path).read_bytes(), Limits(64_000_000, 256 * 1024 * 1024)).pixels)
     if detector:
         started(choose(detector))(gray, UM_PER_PX)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # not getrusage: what that says of a fresh process includes its parent's peak
+    status = Path("/proc/self/status").read_text()
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
 def _model(bundle: Bundle, crops: NDArray[np.float32], repeats: int) -> list[dict[str, Any]]:

@@ -144,19 +144,24 @@ def enlarged(image: Float, shape: tuple[int, int]) -> Float:
 
 
 def mean_of(values: Float, labels: Labels) -> NDArray[np.float64]:
-    """Mean of an image in each of labels 1..n: shape (n,)."""
-    flat = labels.ravel()
-    sums = np.bincount(flat, weights=values.ravel())
-    mean: NDArray[np.float64] = (sums / np.maximum(np.bincount(flat), 1))[1:]
+    """Mean of an image in each of labels 1..n, all of which occur: shape (n,)."""
+    inside = np.flatnonzero(labels)
+    label = labels.ravel()[inside]
+    sums = np.bincount(label, weights=values.ravel()[inside])
+    mean: NDArray[np.float64] = (sums / np.maximum(np.bincount(label), 1))[1:]
     return mean
 
 
 def highest_of(values: Float, labels: Labels) -> NDArray[np.float64]:
-    """Largest value of an image in each of labels 1..n: shape (n,)."""
-    highest = np.zeros(int(labels.max(initial=0)) + 1, np.float64)
-    inside = labels > 0
-    np.maximum.at(highest, labels[inside], values[inside])
-    return highest[1:]
+    """Largest value of an image in each of labels 1..n, all of which occur: shape (n,)."""
+    inside = np.flatnonzero(labels)
+    label = labels.ravel()[inside]
+    if not len(label):
+        return np.zeros(0)
+    narrow = label.astype(np.uint16) if label.max() < 2**16 else label  # sorted 5 times faster
+    order = np.argsort(narrow, kind="stable")
+    start = np.flatnonzero(np.r_[True, np.diff(label[order]) > 0])
+    return np.maximum.reduceat(values.ravel()[inside[order]], start).astype(np.float64)
 
 
 def reasons(

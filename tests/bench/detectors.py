@@ -9,6 +9,7 @@ sizes set to cells of 15 to 60 um, one setting for all sources. One thread; time
 """
 
 import argparse
+import importlib.metadata
 import statistics
 import sys
 import time
@@ -64,18 +65,22 @@ def blob_log(gray: Gray, um_per_px: float) -> Finds:
 
 def watershed(gray: Gray, um_per_px: float) -> Finds:
     """scikit-image: local deviation, Otsu, distance transform, watershed."""
-    from skimage import feature, filters, measure, morphology, segmentation
+    from skimage.feature import peak_local_max
+    from skimage.filters import threshold_otsu
+    from skimage.measure import regionprops
+    from skimage.morphology import closing, disk, opening
+    from skimage.segmentation import watershed as flooded
 
     image = coarse(gray, um_per_px)
     deviation = np.sqrt(np.maximum(cv2.blur(image**2, (5, 5)) - cv2.blur(image, (5, 5)) ** 2, 0))
-    mask = deviation > filters.threshold_otsu(deviation)
-    mask = morphology.opening(morphology.closing(mask, morphology.disk(3)), morphology.disk(3))
+    mask = deviation > threshold_otsu(deviation)
+    mask = opening(closing(mask, disk(3)), disk(3))
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    seeds = feature.peak_local_max(depth, min_distance=int(SMALL_UM / 2), labels=mask.astype(int))
+    seeds = peak_local_max(depth, min_distance=int(SMALL_UM / 2), labels=mask.astype(int))
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
-    labels = segmentation.watershed(-depth, markers, mask=mask).astype(np.int32)
-    large = [r.label for r in measure.regionprops(labels) if r.area >= (SMALL_UM / 2) ** 2 * np.pi]
+    labels = flooded(-depth, markers, mask=mask).astype(np.int32)
+    large = [r.label for r in regionprops(labels) if r.area >= (SMALL_UM / 2) ** 2 * np.pi]
     number = np.zeros(labels.max() + 1, np.int32)
     number[large] = np.arange(1, len(large) + 1)
     return finds_of(number[labels], seeds[np.array(large, int) - 1][:, ::-1].astype(float),
@@ -103,11 +108,10 @@ def detectors() -> dict[str, Detect]:
     ours: dict[str, Detect] = {name: started(choose(name)) for name in ("cells", "classical")}
     peers: dict[str, Detect] = {"OpenCV SimpleBlobDetector": simple_blobs}
     try:
-        import skimage
-    except ImportError:
+        name = f"scikit-image {importlib.metadata.version('scikit-image')}"
+    except importlib.metadata.PackageNotFoundError:
         print("scikit-image is not installed: its two are left out", file=sys.stderr)
     else:
-        name = f"scikit-image {skimage.__version__}"
         peers |= {f"{name} blob_log": blob_log, f"{name} watershed": watershed}
     return ours | peers
 
