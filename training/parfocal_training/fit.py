@@ -26,16 +26,15 @@ from parfocal.prepare import PixelRules
 from parfocal.types import Gray
 from parfocal_training import checkpoint as store
 from parfocal_training import novelty
+from parfocal_training.claim import claim
 from parfocal_training.cropset import CropRules, CropSet
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.curves import draw
-from parfocal_training.errors import UsageError
 from parfocal_training.evaluate import LeftOut, measure
 from parfocal_training.model import ConvNetConfig
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import mean_and_sd, medoid_reference
 from parfocal_training.train import Epoch, Labelled, TrainingState, answer, begin, train
-from parfocal_training.write import write_whole
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +79,7 @@ class Fit:
 
     def run(self, resume: bool) -> Generator[tuple[Part, Epoch], None, None]:
         """Train all parts, yielding every epoch, then write the checkpoint."""
-        self._claim(resume)
+        claim(self.folder, self.plan, resume)
         folds, answers = self._folds(), []
         for number in range(self.plan.folds):
             training, test = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
@@ -92,22 +91,6 @@ class Fit:
         every, none = np.arange(len(self.crop_set)), np.empty(0, np.int64)
         state, reference = yield from self._train("final", self.plan.folds, every, none)
         self._finish(state, reference, left_out)
-
-    def _claim(self, resume: bool) -> None:
-        path, text = self.folder / "plan.json", msgspec.json.encode(self.plan)
-        if resume and path.is_file():
-            if not _same_json(path.read_bytes(), text):
-                raise UsageError(
-                    f"'{self.folder}' was begun with other data or options: give those again to "
-                    "resume, or another folder"
-                )
-            return
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise UsageError(
-                f"'{self.folder}' is not empty: give another folder, or --resume to go on with it"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, msgspec.json.format(text, indent=1))
 
     def _folds(self) -> NDArray[np.int64]:
         if not self.plan.folds:
@@ -207,13 +190,6 @@ class Fit:
             caveats=caveats(self.crop_set, left_out),
         )
         store.write_checkpoint(finished, state.averaged, self.folder)
-
-
-def _same_json(stored: bytes, wanted: bytes) -> bool:
-    try:
-        return bool(msgspec.json.decode(stored) == msgspec.json.decode(wanted))
-    except msgspec.DecodeError:
-        return False
 
 
 def pixel_rules(rules: CropRules, reference: Reference) -> PixelRules:

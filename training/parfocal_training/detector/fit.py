@@ -23,6 +23,7 @@ from parfocal.fieldview import ViewRules, seen
 from parfocal.instances import VoteRules
 from parfocal.learned import Engine, FindRules, found, padded
 from parfocal.types import Finds
+from parfocal_training.claim import claim
 from parfocal_training.detector import checkpoint as store
 from parfocal_training.detector.fields import TrainingField, Truth
 from parfocal_training.detector.material import Material
@@ -32,7 +33,7 @@ from parfocal_training.detector.recipe import DetectorRecipe
 from parfocal_training.detector.sampler import Sampler
 from parfocal_training.detector.score import FieldScore, figures, score_field
 from parfocal_training.detector.train import DetectorState, Report, begin, train
-from parfocal_training.errors import DataError, UsageError
+from parfocal_training.errors import DataError
 from parfocal_training.write import write_whole
 
 WORST = 6
@@ -91,7 +92,7 @@ class DetectorFit:
 
     def run(self, resume: bool) -> Generator[tuple[DetectorPart, Report], None, None]:
         """Train all parts, yielding every report, then write the checkpoint."""
-        self._claim(resume)
+        claim(self.folder, self.plan, resume)
         for number, groups in enumerate(self._folds()):
             recipe = self.plan.recipe.of_fold()
             state = yield from self._train(f"fold-{number + 1}", number + 1, recipe, groups)
@@ -99,22 +100,6 @@ class DetectorFit:
         state = yield from self._train("final", 0, self.plan.recipe, frozenset())
         self._draw_worst()
         self._finish(state)
-
-    def _claim(self, resume: bool) -> None:
-        path, text = self.folder / "plan.json", msgspec.json.encode(self.plan)
-        if resume and path.is_file():
-            if msgspec.json.decode(path.read_bytes()) != msgspec.json.decode(text):
-                raise UsageError(
-                    f"'{self.folder}' was begun with other data or options: give those again to "
-                    "resume, or another folder"
-                )
-            return
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise UsageError(
-                f"'{self.folder}' is not empty: give another folder, or --resume to go on with it"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, msgspec.json.format(text, indent=1))
 
     def _folds(self) -> list[frozenset[str]]:
         """The groups that each fold leaves out, of fields and of crops."""

@@ -29,7 +29,7 @@ def overlay(contrast: NDArray[np.float32], truth: Labels, finds: Finds, score: F
         f"{score.name}: {score.hits} found, {score.missed} missed, {score.false} false, "
         f"{score.splits} split  (yellow found, blue truth, grey rejected)"
     )
-    cv2.putText(picture, text, (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 4, cv2.LINE_AA)
+    cv2.rectangle(picture, (0, 0), (picture.shape[1], 30), (0, 0, 0), -1)
     cv2.putText(picture, text, (8, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, FOUND, 1, cv2.LINE_AA)
     return bytes(cv2.imencode(".png", picture)[1])
 
