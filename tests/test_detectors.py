@@ -61,6 +61,8 @@ def test_a_classifier_is_no_detector_and_the_other_way_round() -> None:
         choose("none")
     with pytest.raises(BundleError, match="the configuration pins"):
         choose(SHIPPED, "0" * 64)
+    with pytest.raises(BundleError, match="which has no file"):
+        choose("classical", "0" * 64)
 
 
 def with_golden(card: DetectorCard, **changes: object) -> DetectorCard:

@@ -1,6 +1,7 @@
 """Pixel sizes from scale bars, stage micrometres and cells, drawn with a size that is known."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -111,3 +112,15 @@ def test_an_estimate_comes_with_its_warning(
     assert main(["scale", str(path)]) == 0
     out, err = capsys.readouterr()
     assert "estimated from the cells" in out and "wrong by a factor of two" in err
+
+
+def test_files_that_are_no_images_are_told_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "text.png").write_bytes(b"no image")
+    cv2.imwrite(str(tmp_path / "z.png"), micrometre(20, 3))
+    names = [str(tmp_path / name) for name in ("pipe.png", "text.png", "z.png")]
+    assert main(["scale", *names, "--division-um", "10"]) == 65
+    out, err = capsys.readouterr()
+    assert "z.png: um_per_px" in out and "[not_a_file:" in err and "[not_an_image:" in err

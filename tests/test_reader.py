@@ -20,6 +20,7 @@ from parfocal.intake import blank_end
 from parfocal.reader import Prepared, Reader, ReadRequest, Refused
 from parfocal.reasons import ObjectReason
 from parfocal.score import Reading, Request
+from parfocal.types import Finds
 
 CHOICE = choose("classical")
 
@@ -146,3 +147,32 @@ def test_a_blank_end_is_doubted_only_while_a_file_is_fresh(
     assert isinstance(fresh, Refused) and fresh.retry and fresh.reason == "incomplete"
     assert isinstance(Reader(arena, ClassicalDetector())(request), Prepared)
     arena.close()
+
+
+def found(*objects: tuple[float, ObjectReason | None]) -> Finds:
+    """Finds of these areas in square micrometres and reasons."""
+    n = len(objects)
+    places = np.arange(2.0 * n).reshape(n, 2)
+    return Finds(
+        labels=np.zeros((4, 4), np.int32),
+        points_px=places,
+        centroids_px=places,
+        boxes_px=np.zeros((n, 4)),
+        area_um2=np.array([area for area, _ in objects]),
+        score=np.ones(n),
+        reasons=tuple(reason for _, reason in objects),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells_um2", "clump_um2", "n_cells"),
+    [((1000.0, 1200.0, 1100.0), 5400.0, 5), ((1000.0,), 900.0, 2), ((), 11000.0, 10)],
+    ids=["by the frame's own cells", "never fewer than two", "by the usual cell"],
+)
+def test_a_clump_says_how_many_cells_it_may_hold(
+    cells_um2: tuple[float, ...], clump_um2: float, n_cells: int
+) -> None:
+    cells = [(area, None) for area in cells_um2]
+    finds = found(*cells, (clump_um2, ObjectReason.CLUMP), (90.0, ObjectReason.DEBRIS))
+    told = [(r.reason, r.n_cells) for r in reader_module.rejected(finds)]
+    assert told == [(ObjectReason.CLUMP, n_cells), (ObjectReason.DEBRIS, None)]

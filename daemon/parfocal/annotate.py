@@ -1,5 +1,7 @@
 """Draws results onto a preview of their image, for people to check."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +27,10 @@ def annotated_finds(prepared: Prepared) -> bytes:
     The numbers are those of the label image and of `detect --json`.
     """
     picture = _picture(prepared.thumbnail)
-    h, w = picture.shape[:2]
-    factor = w / prepared.width_px
+    factor = picture.shape[1] / prepared.width_px
     labels = cv2.imdecode(np.frombuffer(prepared.masks, np.uint8), cv2.IMREAD_UNCHANGED)
     assert labels is not None  # the reader encoded it
-    small = cv2.resize(labels, (w, h), interpolation=cv2.INTER_NEAREST)
-    edge = np.zeros((h, w), bool)
-    edge[:, 1:] |= small[:, 1:] != small[:, :-1]
-    edge[1:] |= small[1:] != small[:-1]
-    picture[edge] = COLOURS[0][::-1]
+    outline(picture, labels, COLOURS[0])
     for r in prepared.rejected:
         at = (round(r.x_px * factor), round(r.y_px * factor))
         cv2.drawMarker(picture, at, REJECTED, cv2.MARKER_TILTED_CROSS, 7, 1, cv2.LINE_AA)
@@ -42,6 +39,16 @@ def annotated_finds(prepared: Prepared) -> bytes:
         x, y = prepared.points[i]
         _write(picture, str(number), (round(x * factor) - 6, round(y * factor) + 4), COLOURS[3])
     return bytes(cv2.imencode(".png", picture)[1])
+
+
+def outline(picture: NDArray[Any], labels: NDArray[Any], rgb: tuple[int, int, int]) -> None:
+    """Draw where labels of any size change onto a picture of the same field (h, w, 3) in BGR."""
+    size = (picture.shape[1], picture.shape[0])
+    near = cv2.resize(labels.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+    edge = np.zeros(near.shape, np.bool_)
+    edge[:, 1:] |= near[:, 1:] != near[:, :-1]
+    edge[1:] |= near[1:] != near[:-1]
+    picture[edge] = rgb[::-1]
 
 
 def _picture(preview: bytes) -> NDArray[np.uint8]:

@@ -150,7 +150,7 @@ def _host(
 
 def _detectors(path: str, repeats: int) -> list[dict[str, Any]]:
     """Every installed detector on the same frame, in turn, one thread, and its memory."""
-    gray = to_gray(decode(Path(path).read_bytes(), Limits(64_000_000, 256 * 1024 * 1024)).pixels)
+    gray = to_gray(decode(Path(path).read_bytes()).pixels)
     names = dict.fromkeys((CLASSICAL, choose("auto").name.partition(" ")[0]))
     detectors = {name: started(choose(name)) for name in names}
     ms: dict[str, list[float]] = {name: [] for name in names}
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> None:
     """Decode one frame, find its cells if a detector is named, and print the peak memory in MB."""
     path, detector = arguments
     cv2.setNumThreads(1)
-    gray = to_gray(decode(Path(path).read_bytes(), Limits(64_000_000, 256 * 1024 * 1024)).pixels)
+    gray = to_gray(decode(Path(path).read_bytes()).pixels)
     if detector:
         started(choose(detector))(gray, UM_PER_PX)
     # not getrusage: what that says of a fresh process includes its parent's peak

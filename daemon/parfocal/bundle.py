@@ -119,7 +119,7 @@ def load_any(name_or_path: str, sha256: str | None = None) -> Bundle | DetectorB
     if sha256 is not None and digest != sha256.lower():
         raise BundleError(
             f"{path.name} has sha256 {digest}, the configuration pins {sha256}: "
-            "install the pinned file or change model.sha256"
+            "install the pinned file or change the pin"
         )
     card = _card(path, _trusted(path, data))
     if isinstance(card, DetectorCard):

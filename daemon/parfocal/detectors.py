@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 
-from parfocal.bundle import DetectorBundle, load_detector
+from parfocal.bundle import BundleError, DetectorBundle, load_detector
 from parfocal.detect import ClassicalDetector
 from parfocal.onnxdetector import OnnxDetector, detector_name
 from parfocal.types import Detector
@@ -34,6 +34,11 @@ def choose(name: str, sha256: str | None = None) -> DetectorChoice:
     """
     if name == "auto":
         name = SHIPPED if importlib.util.find_spec("onnxruntime") else CLASSICAL
+    if name == CLASSICAL and sha256 is not None:
+        raise BundleError(
+            "a sha256 is pinned, but the detector is the classical one, which has no file: name "
+            "the bundle that is meant, or remove detector.sha256"
+        )
     if name == CLASSICAL:
         classical = ClassicalDetector()
         return DetectorChoice(classical.name, classical.fingerprint, None)

@@ -1,15 +1,17 @@
 """`parfocal scale`: how large a pixel is, from a scale bar, a stage micrometre, or the cells."""
 
 import argparse
-from pathlib import Path
 
 from parfocal import console
 from parfocal.commands.arguments import DATA, OK, Commands, command, jsonable, print_json
+from parfocal.config import Limits
 from parfocal.detectors import choose, started
-from parfocal.images import ImageError, Limits, decode
+from parfocal.images import ImageError, decode
+from parfocal.intake import RefusalError, read_file
 from parfocal.pixelsize import NoScaleError, bar_um_per_px, cells_um_per_px, division_um_per_px
 from parfocal.prepare import to_gray
 from parfocal.quantities import between
+from parfocal.reasons import SENTENCES
 from parfocal.score import Request, images
 from parfocal.types import Gray
 
@@ -34,10 +36,10 @@ def run_scale(options: argparse.Namespace) -> int:
     for image in images(options.images):
         try:
             row = _scale(image, options)
-        except (ImageError, NoScaleError) as error:
+        except (ImageError, RefusalError, NoScaleError) as error:
             bad += 1
-            text = error.detail if isinstance(error, ImageError) else str(error)
-            console.say(f"{image.path}: {text}")
+            told = str(error) if isinstance(error, NoScaleError) else _refused(error)
+            console.say(f"{image.path}: {told}")
             continue
         if options.json:
             print_json(row)
@@ -48,8 +50,13 @@ def run_scale(options: argparse.Namespace) -> int:
     return DATA if bad else OK
 
 
+def _refused(error: ImageError | RefusalError) -> str:
+    return f"{SENTENCES[error.reason]} [{error.reason}: {error.detail}]"
+
+
 def _scale(image: Request, options: argparse.Namespace) -> dict[str, object]:
-    gray: Gray = to_gray(decode(Path(image.path).read_bytes(), Limits()).pixels)
+    data, _ = read_file(image.path, Limits().max_bytes)
+    gray: Gray = to_gray(decode(data).pixels)
     warning = ""
     if options.bar_um:
         value, bars = bar_um_per_px(gray, options.bar_um)
