@@ -56,6 +56,27 @@ def test_masks_outlines_and_pictures_say_the_same(
         assert picture is not None and picture.shape[:2] == labels.shape
 
 
+def test_outlines_never_overwrite_an_image(
+    frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next(frames.glob("*.png"))
+    before = image.read_bytes()
+    assert main(["detect", str(frames), "--um-per-px", "0.44", "--coco", str(image)]) == 74
+    assert "is one of the images" in capsys.readouterr().err and image.read_bytes() == before
+
+
+def test_images_of_one_name_keep_their_outlines_apart(tmp_path: Path, frames: Path) -> None:
+    image = next(frames.glob("*.png"))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(image.read_bytes())
+    out = tmp_path / "cells.json"
+    names = [str(tmp_path / folder) for folder in ("a", "b")]
+    assert main(["detect", *names, "--um-per-px", "0.44", "--coco", str(out)]) == 0
+    told = [one["file_name"] for one in json.loads(out.read_text())["images"]]
+    assert told == ["a/x.png", "b/x.png"]
+
+
 def test_two_kinds_of_png_need_two_folders(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

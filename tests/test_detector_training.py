@@ -23,7 +23,7 @@ from parfocal_training.detector import recipe as recipes
 from parfocal_training.detector.checkpoint import read_detector
 from parfocal_training.detector.compose import Composition, composed
 from parfocal_training.detector.cutouts import cells_of
-from parfocal_training.detector.fields import UNKNOWN, field_of
+from parfocal_training.detector.fields import UNKNOWN, TrainingField, field_of
 from parfocal_training.detector.fit import DetectorFit, DetectorPlan, split
 from parfocal_training.detector.geometry import Geometry, tile
 from parfocal_training.detector.loss import batch_of, losses
@@ -39,7 +39,7 @@ VIEW = ViewRules()
 CPU = torch.device("cpu")
 
 
-def field(seed: int = 0):  # type: ignore[no-untyped-def]
+def field(seed: int = 0) -> TrainingField:
     frame, labels = drawn_field(seed)
     return field_of(frame, labels.astype(np.int32), 1.0, VIEW, name=str(seed), group=f"g{seed}",
                     optics="phase")  # fmt: skip

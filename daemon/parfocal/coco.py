@@ -1,6 +1,5 @@
 """Instance labels as a COCO file, which annotation tools read and write."""
 
-import os
 from typing import Any
 
 import cv2
@@ -20,13 +19,12 @@ class Coco:
         self._annotations: list[dict[str, Any]] = []
         self._made_by = made_by
 
-    def add(self, path: str, masks: bytes) -> None:
-        """Add an image and its labels (PNG, uint16)."""
+    def add(self, name: str, masks: bytes) -> None:
+        """Add an image, by a name that no other one has, and its labels (PNG, uint16)."""
         labels = cv2.imdecode(np.frombuffer(masks, np.uint8), cv2.IMREAD_UNCHANGED)
         assert labels is not None  # the reader encoded it
         image = len(self._images) + 1
         h, w = labels.shape
-        name = os.path.basename(path)
         self._images.append({"id": image, "file_name": name, "width": w, "height": h})
         for label in np.unique(labels[labels > 0]).tolist():
             self._annotations.append(self._annotation(image, labels == label))

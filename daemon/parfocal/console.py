@@ -15,7 +15,7 @@ from parfocal.bundle import Bundle, DetectorBundle
 from parfocal.card import ClassifierCard, DetectorCard
 from parfocal.check import Finding
 from parfocal.client import Event, NewLog, Received, Silence
-from parfocal.detectors import DetectorChoice
+from parfocal.detectors import ChosenDetector
 from parfocal.follow import one_line, verdict_line
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES
@@ -64,7 +64,7 @@ def detection_table(rows: list[tuple[str, Prepared]]) -> Table:
     return table
 
 
-def about_detector(choice: DetectorChoice) -> Text:
+def about_detector(choice: ChosenDetector) -> Text:
     """Which detector looked, and what must be known of it, in a dimmed line."""
     text = f"found by '{choice.name}'"
     if choice.bundle is not None and choice.bundle.card.caveats:

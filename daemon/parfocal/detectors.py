@@ -13,7 +13,7 @@ CLASSICAL = "classical"
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorChoice:
+class ChosenDetector:
     """A detector that was found and verified, not yet started; `bundle` None is the classical."""
 
     name: str
@@ -21,7 +21,7 @@ class DetectorChoice:
     bundle: DetectorBundle | None
 
 
-def choose(name: str, sha256: str | None = None) -> DetectorChoice:
+def choose(name: str, sha256: str | None = None) -> ChosenDetector:
     """The detector that a name means.
 
     `auto` is the shipped network where onnxruntime is installed, else the classical detector; the
@@ -41,12 +41,12 @@ def choose(name: str, sha256: str | None = None) -> DetectorChoice:
         )
     if name == CLASSICAL:
         classical = ClassicalDetector()
-        return DetectorChoice(classical.name, classical.fingerprint, None)
+        return ChosenDetector(classical.name, classical.fingerprint, None)
     bundle = load_detector(name, sha256)
-    return DetectorChoice(detector_name(bundle), bundle.sha256, bundle)
+    return ChosenDetector(detector_name(bundle), bundle.sha256, bundle)
 
 
-def started(choice: DetectorChoice) -> Detector:
+def started(choice: ChosenDetector) -> Detector:
     """The detector, ready; a network has answered its golden frame.
 
     Raises

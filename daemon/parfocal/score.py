@@ -15,7 +15,7 @@ from parfocal.bundle import Bundle
 from parfocal.child import Child, ChildError
 from parfocal.classify import Device, DeviceError
 from parfocal.config import Limits
-from parfocal.detectors import DetectorChoice
+from parfocal.detectors import ChosenDetector
 from parfocal.follow import OutputError
 from parfocal.inference import (
     Classified,
@@ -131,10 +131,7 @@ class Outputs:
     def __init__(self, folder: Path, images: list[Request], endings: tuple[str, ...]) -> None:
         self.folder = folder
         self._names = dict(zip((i.path for i in images), output_names(images), strict=True))
-        originals = {os.path.realpath(image.path) for image in images}
-        for target in (self.path(image, ending) for image in images for ending in endings):
-            if os.path.realpath(target) in originals:
-                raise OutputError(f"{target} is one of the images: name another folder")
+        check_outputs([self.path(i, ending) for i in images for ending in endings], images)
         with _writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -145,6 +142,20 @@ class Outputs:
     def write(self, image: Request, ending: str, data: bytes) -> None:
         """Write an image's output."""
         write_output(self.path(image, ending), data)
+
+
+def check_outputs(targets: list[Path], images: list[Request]) -> None:
+    """Refuse places for outputs where an image lies.
+
+    Raises
+    ------
+    OutputError
+        One would overwrite an image.
+    """
+    originals = {os.path.realpath(image.path) for image in images}
+    for target in targets:
+        if os.path.realpath(target) in originals:
+            raise OutputError(f"{target} is one of the images: name another folder")
 
 
 def write_output(path: Path, data: bytes) -> None:
@@ -173,7 +184,7 @@ def _writable(path: Path) -> Iterator[None]:
 class Reading:
     """A reader child at the disposal of a command."""
 
-    def __init__(self, limits: Limits, choice: DetectorChoice) -> None:
+    def __init__(self, limits: Limits, choice: ChosenDetector) -> None:
         self.limits, self.choice = limits, choice
         self.arena = Arena.create(ArenaShape(slots=1, max_cells=limits.max_cells))
         self._child: Child | None = None
@@ -254,7 +265,7 @@ class Classifying:
     """
 
     def __init__(
-        self, bundle: Bundle, device: Device, limits: Limits, choice: DetectorChoice
+        self, bundle: Bundle, device: Device, limits: Limits, choice: ChosenDetector
     ) -> None:
         self.bundle, self.reading = bundle, Reading(limits, choice)
         self._load = LoadModel(bundle=str(bundle.path), sha256=bundle.sha256, device=device)

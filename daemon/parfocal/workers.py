@@ -13,7 +13,7 @@ import msgspec
 from parfocal.arena import Arena, ArenaShape
 from parfocal.child import Child, ChildError
 from parfocal.config import Settings
-from parfocal.detectors import DetectorChoice
+from parfocal.detectors import ChosenDetector
 from parfocal.inference import (
     Classified,
     ClassifySlot,
@@ -51,7 +51,7 @@ class WorkerFault:
     text: str
 
 
-def load_request(choice: DetectorChoice) -> LoadDetector:
+def load_request(choice: ChosenDetector) -> LoadDetector:
     """The request that makes a reader load exactly the detector that was chosen."""
     if choice.bundle is None:
         return LoadDetector(name=choice.name)
@@ -101,7 +101,7 @@ class Workers:
     Parameters
     ----------
     settings : Settings
-    choice : DetectorChoice
+    choice : ChosenDetector
         The detector that the reader is told to load.
     clock : callable
         Monotonic seconds.
@@ -110,7 +110,7 @@ class Workers:
     def __init__(
         self,
         settings: Settings,
-        choice: DetectorChoice,
+        choice: ChosenDetector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings, self._clock = settings, clock

@@ -15,7 +15,16 @@ from parfocal.detectors import choose
 from parfocal.follow import OutputError
 from parfocal.preview import THUMBNAIL_PX
 from parfocal.reader import Prepared, Refused
-from parfocal.score import Classifying, Outputs, Reading, Request, images, write_output
+from parfocal.score import (
+    Classifying,
+    Outputs,
+    Reading,
+    Request,
+    check_outputs,
+    images,
+    output_names,
+    write_output,
+)
 from parfocal.types import Cell
 
 ANNOTATED_PX = 1616
@@ -66,6 +75,9 @@ def run_detect(options: argparse.Namespace) -> int:
     if masks and pictures and masks.folder.resolve() == pictures.folder.resolve():
         raise OutputError(f"{masks.folder} cannot hold both masks and pictures: name two folders")
     coco = Coco(choice.name) if options.coco else None
+    names = dict(zip((image.path for image in wanted), output_names(wanted), strict=True))
+    if coco:
+        check_outputs([options.coco], wanted)
     with Reading(Limits(), choice) as reading:
         request = msgspec.structs.replace(
             reading.request(options.um_per_px),
@@ -83,7 +95,7 @@ def run_detect(options: argparse.Namespace) -> int:
                 if pictures:
                     pictures.write(image, ".png", annotated_finds(answer))
                 if coco:
-                    coco.add(image.path, answer.masks)
+                    coco.add(f"{names[image.path]}{Path(image.path).suffix}", answer.masks)
             if options.json:
                 print_json(detection(image, answer, choice.name))
             elif isinstance(answer, Prepared):

@@ -14,6 +14,7 @@ from parfocal.fieldview import ViewRules, field_contrast, to_view_scale
 from parfocal.images import ImageError
 from parfocal.prepare import to_gray
 from parfocal.simulator import HEK293A, HT1080, Flask, draw_flask
+from parfocal.types import Frame
 from parfocal_training.crops import read_frame
 from parfocal_training.dataset import SUFFIXES
 from parfocal_training.detector import masks
@@ -146,7 +147,7 @@ def _fields(
         )
 
 
-def _frame(path: Path):  # type: ignore[no-untyped-def]
+def _frame(path: Path) -> tuple[Frame, str]:
     try:
         return read_frame(path)
     except ImageError as error:
