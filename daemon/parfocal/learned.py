@@ -78,10 +78,11 @@ def found(
     either = np.maximum(cell, other)
     full = at_view(labels, either, (h, w), min(votes.cell, rules.other))
     sure, strange = enlarged(cell, (h, w)), enlarged(other, (h, w))
+    alone = apart(full)
     numbered, objects = measure(
-        Segments(full, sure, 1.0, contrast, um_per_px), rules.speck_um2 / um_per_px**2
+        Segments(full, sure, 1.0, contrast, um_per_px), rules.speck_um2 / um_per_px**2, alone
     )
-    centres = body_centres(numbered)
+    centres = body_centres(numbered, alone)
     ratio = np.array([shape[1] / w, shape[0] / h])
     share, score = mean_of(strange, numbered), highest_of(sure, numbered)
     return Finds(
@@ -95,13 +96,12 @@ def found(
     )
 
 
-def body_centres(labels: Labels) -> NDArray[np.float64]:
+def body_centres(labels: Labels, alone: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Centre of each object's body, (n, 2) as (x, y): pixels weigh by their depth squared.
 
     Processes and tips hardly count, as they do not for a person who centres a crop by hand.
     """
-    alone = apart(labels, labels > 0).view(np.uint8)
-    depth = cv2.distanceTransform(np.pad(alone, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = cv2.distanceTransform(np.pad(alone.view(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     y, x = np.nonzero(labels)
     label = labels[y, x]
     weight = np.maximum(depth[y, x], 0.5).astype(np.float64) ** 2
