@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from rigs import until
 
 from parfocal.cli import main
+from parfocal.simulator.designs import Design, planned
 from parfocal.simulator.save import read_truth
 
 
@@ -82,3 +84,33 @@ def test_simulated_images_come_with_their_truth_and_a_data_set_table(
         assert image is not None and image.shape == (1216, 1616, 3)
         truth = read_truth(folder / row["path"])
         assert {cell.type for cell in truth.cells if cell.state == "alive"} == {row["cell_line"]}
+
+
+@pytest.mark.parametrize(
+    ("design", "flasks", "pairs", "densities"), [("pairs", 8, 4, 8), ("density", 16, 1, 2)]
+)
+def test_a_design_has_the_flasks_of_the_paper(
+    design: Design, flasks: int, pairs: int, densities: int
+) -> None:
+    made = list(planned(design, 1, 80.0, None, seed=3))
+    assert len({one.name for one in made}) == len({one.flask.seed for one in made}) == flasks
+    assert len({one.pair for one in made}) == pairs
+    assert len({one.density for one in made}) >= min(densities, 6)
+    for line in ("HEK-293A", "HT1080"):
+        mine = [one for one in made if one.line == line]
+        assert len(mine) == flasks / 2
+        if design == "density":  # nothing but chance differs between the lines
+            cells = Counter((one.density, one.passage) for one in mine)
+            assert len(cells) == 4 and set(cells.values()) == {2}
+
+
+def test_a_mixed_flask_brings_its_fluorescence_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    assert (
+        main(["simulate", str(folder), "--design", "mixed", "--flasks", "1", "--fields", "1"]) == 0
+    )
+    (row,) = csv.DictReader((folder / "flasks.csv").read_text().splitlines())
+    glowing = cv2.imread(str(folder / row["fluorescence"]), cv2.IMREAD_UNCHANGED)
+    assert glowing is not None and glowing.shape == (1216, 1616)
+    types = {cell.type for cell in read_truth(folder / row["path"]).cells}
+    assert types == {"HEK-293A", "HT1080"}

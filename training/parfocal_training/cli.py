@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from parfocal_training.errors import (
     sentence,
 )
 from parfocal_training.fit import Fit, Part, Plan
-from parfocal_training.options import parser
+from parfocal_training.options import Commands, parser
 from parfocal_training.recipe import RECIPES, Recipe
 from parfocal_training.train import Epoch
 
@@ -199,17 +199,20 @@ def _emit_epoch(part: Part, epoch: Epoch) -> None:
 
 
 COMMANDS = {"crops": make_crops, "fit": fit, "detector": detector}
+MORE: tuple[Callable[[Commands], None], ...] = ()
+"""Commands that bring their own options: each sets `run(options, console)` as a default."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = parser().parse_args(argv)
+    options = parser(MORE).parse_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     console = Console(stderr=options.json)
     try:
-        COMMANDS[options.command](options, console)
+        run = COMMANDS.get(options.command) or options.run
+        run(options, console)
     except KeyboardInterrupt:
-        log.error("interrupted; a fit goes on from its last epoch with --resume")
+        log.error("interrupted; what trains goes on from its last epoch with --resume")
         return EXIT_INTERRUPTED
     except (TrainingError, OSError) as error:
         if options.debug:

@@ -1,7 +1,9 @@
 """The commands and options of `parfocal-train`, each with its unit and default."""
 
 import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from parfocal import __version__
 from parfocal_training.dataset import NAME_RULE
@@ -9,8 +11,12 @@ from parfocal_training.detector.recipe import RECIPES as DETECTOR_RECIPES
 from parfocal_training.recipe import FIELD, RECIPES
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
+Commands = Any
+"""The sub-parsers of `parfocal-train`; argparse has no public type for them."""
+
+
+def parser(more: Iterable[Callable[[Commands], None]] = ()) -> argparse.ArgumentParser:
+    """All commands and options, with those that `more` adds."""
     top = argparse.ArgumentParser(
         prog="parfocal-train", description="Train a cell-type network on your own flasks."
     )
@@ -19,11 +25,13 @@ def parser() -> argparse.ArgumentParser:
     _crops_options(commands.add_parser("crops", help="cut single-cell crops from images"))
     _fit_options(commands.add_parser("fit", help="train and cross-validate a network on crops"))
     _detector_options(commands.add_parser("detector", help="train the network that finds cells"))
+    for add in more:
+        add(commands)
     return top
 
 
 def _detector_options(command: argparse.ArgumentParser) -> None:
-    _shared_options(command)
+    shared_options(command)
     command.add_argument(
         "sources",
         type=Path,
@@ -32,7 +40,7 @@ def _detector_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--um-per-px",
-        type=_above_zero,
+        type=above_zero,
         help="pixel size in micrometres of a folder's images; None: as their files say",
     )
     command.add_argument(
@@ -49,25 +57,26 @@ def _detector_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--folds",
-        type=_not_below_zero,
+        type=not_below_zero,
         default=0,
         help="parts of the cross-validation over groups of fields; 0: none, nothing is measured",
     )
-    command.add_argument("--steps", type=_whole_above_zero, help="None: as the recipe says")
-    command.add_argument("--seed", type=_not_below_zero, default=1, help="of weights and tiles")
+    command.add_argument("--steps", type=whole_above_zero, help="None: as the recipe says")
+    command.add_argument("--seed", type=not_below_zero, default=1, help="of weights and tiles")
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is"
     )
-    command.add_argument("--threads", type=_not_below_zero, default=0, help="of the CPU; 0: all")
+    command.add_argument("--threads", type=not_below_zero, default=0, help="of the CPU; 0: all")
     command.add_argument(
-        "--workers", type=_not_below_zero, default=1, help="processes that draw training tiles"
+        "--workers", type=not_below_zero, default=1, help="processes that draw training tiles"
     )
     command.add_argument(
         "--resume", action="store_true", help="go on with a training that was interrupted"
     )
 
 
-def _shared_options(command: argparse.ArgumentParser) -> None:
+def shared_options(command: argparse.ArgumentParser) -> None:
+    """Options that every command has: where to write, and how to speak."""
     command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     command.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     command.add_argument("--json", action="store_true", help="JSON Lines on stdout, nothing else")
@@ -75,23 +84,23 @@ def _shared_options(command: argparse.ArgumentParser) -> None:
 
 
 def _crops_options(command: argparse.ArgumentParser) -> None:
-    _shared_options(command)
+    shared_options(command)
     command.add_argument(
         "data", type=Path, help="folder of images with flasks.csv, or with one folder per cell line"
     )
     command.add_argument(
         "--um-per-px",
-        type=_above_zero,
+        type=above_zero,
         help="pixel size of the crops in micrometres; None: that of the images, if all agree",
     )
     command.add_argument(
         "--frame-um-per-px",
-        type=_above_zero,
+        type=above_zero,
         help="pixel size in micrometres of images that neither flasks.csv nor their file knows",
     )
     command.add_argument(
         "--margin",
-        type=_not_below_zero,
+        type=not_below_zero,
         default=48,
         metavar="PX",
         help="real surroundings kept on each side of a crop for rotation and shifts, in pixels; "
@@ -109,7 +118,7 @@ def _crops_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--flat-field-um",
-        type=_not_below_zero_float,
+        type=not_below_zero_float,
         default=0.0,
         help="SD in micrometres of the Gaussian that estimates a frame's illumination, which is "
         "divided out; 0: leave it. Ready crops are not changed: for them it says how live frames "
@@ -131,7 +140,7 @@ def _crops_options(command: argparse.ArgumentParser) -> None:
 
 
 def _fit_options(command: argparse.ArgumentParser) -> None:
-    _shared_options(command)
+    shared_options(command)
     command.add_argument("crops", type=Path, help="folder made by parfocal-train crops")
     command.add_argument(
         "--recipe",
@@ -141,46 +150,50 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--folds",
-        type=_not_below_zero,
+        type=not_below_zero,
         default=5,
         help="parts of the cross-validation over groups; 0: none, then nothing is measured",
     )
-    command.add_argument("--epochs", type=_whole_above_zero, help="None: as the recipe says")
+    command.add_argument("--epochs", type=whole_above_zero, help="None: as the recipe says")
     command.add_argument(
-        "--batch", type=_not_below_zero, help="crops a step; 0: 5 %% of them; None: as the recipe"
+        "--batch", type=not_below_zero, help="crops a step; 0: 5 %% of them; None: as the recipe"
     )
     command.add_argument("--order", choices=("conv-relu-bn", "conv-bn-relu"), help="layer order")
     command.add_argument("--precision", choices=("bf16", "f32"), help="None: as the recipe says")
-    command.add_argument("--seed", type=_not_below_zero, default=1, help="of weights and batches")
-    command.add_argument("--fold-seed", type=_not_below_zero, default=0, help="of the folds")
+    command.add_argument("--seed", type=not_below_zero, default=1, help="of weights and batches")
+    command.add_argument("--fold-seed", type=not_below_zero, default=0, help="of the folds")
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is"
     )
-    command.add_argument("--threads", type=_not_below_zero, default=0, help="of the CPU; 0: all")
+    command.add_argument("--threads", type=not_below_zero, default=0, help="of the CPU; 0: all")
     command.add_argument(
         "--resume", action="store_true", help="go on with a training that was interrupted"
     )
 
 
-def _above_zero(text: str) -> float:
+def above_zero(text: str) -> float:
+    """A number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
 
 
-def _not_below_zero_float(text: str) -> float:
-    return 0.0 if float(text) == 0 else _above_zero(text)
+def not_below_zero_float(text: str) -> float:
+    """A number from 0 on."""
+    return 0.0 if float(text) == 0 else above_zero(text)
 
 
-def _not_below_zero(text: str) -> int:
+def not_below_zero(text: str) -> int:
+    """A whole number from 0 on."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
 
 
-def _whole_above_zero(text: str) -> int:
+def whole_above_zero(text: str) -> int:
+    """A whole number from 1 on."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
     return int(text)

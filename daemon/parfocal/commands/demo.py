@@ -40,7 +40,7 @@ def add_simulate(commands: Commands) -> None:
 
 def run_simulate(options: argparse.Namespace) -> None:
     """`parfocal simulate`."""
-    total = options.flasks * options.fields
+    total = sum(camera.fields_of(options, one) for one in camera.flasks_of(options))
     for _ in console.progress(camera.draw(options), "drawing", total):
         pass
     console.say(f"{total} simulated images and flasks.csv are in {options.folder}")

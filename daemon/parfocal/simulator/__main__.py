@@ -11,17 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from parfocal.child import die_with_parent
 from parfocal.quantities import between, count, whole
-from parfocal.simulator.flask import Flask, draw_flask
-from parfocal.simulator.lines import HEK293A, HT1080
-from parfocal.simulator.parameters import CellType
-from parfocal.simulator.save import save
+from parfocal.simulator.designs import DESIGNS, HIGH_PER_MM2, TYPES, Planned, planned
+from parfocal.simulator.save import fluorescence_path, save
 
-TYPES: tuple[CellType, ...] = (HEK293A, HT1080)
-COLUMNS = ("path", "cell_line", "flask", "passage", "density", "um_per_px")
+COLUMNS = (
+    "path", "cell_line", "flask", "pair", "density", "passage", "um_per_px", "fluorescence"
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,10 +32,16 @@ def parser() -> argparse.ArgumentParser:
 def add_arguments(made: argparse.ArgumentParser) -> None:
     """Add the arguments; `parfocal simulate` has the same ones."""
     made.add_argument("folder", type=Path, metavar="FOLDER", help="where images are saved")
+    made.add_argument("--design", choices=DESIGNS, default="series",
+                      help="series: --flasks flasks at one density; pairs: four pairs of flasks "
+                      "in which all but the cell line is as it falls; density: sixteen flasks, "
+                      "two densities, two passages; mixed: both lines in each flask, "
+                      "one with fluorescent nuclei (default: series)")  # fmt: skip
     made.add_argument("--flasks", type=count, default=2, metavar="N",
-                      help="number of flasks (default: 2)")  # fmt: skip
+                      help="number of flasks of a series or mixed (default: 2)")  # fmt: skip
     made.add_argument("--fields", type=count, default=4, metavar="N",
-                      help="images of each flask (default: 4)")  # fmt: skip
+                      help="images of each flask; sparse flasks of pairs and density get more "
+                      "(default: 4)")  # fmt: skip
     made.add_argument("--mixed", type=between(0, 1), metavar="SHARE",
                       help=f"every flask holds this share of {TYPES[0].name}, the rest is "
                       f"{TYPES[1].name} (default: one type a flask, in turn)")  # fmt: skip
@@ -51,16 +55,6 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
                       help="file format (default: png)")  # fmt: skip
 
 
-def flask_of(options: argparse.Namespace, number: int) -> tuple[Flask, str]:
-    """A flask of the series, and the name of what is in it."""
-    rng = np.random.default_rng((options.seed, number))
-    if options.mixed is None:
-        kind = TYPES[number % len(TYPES)]
-        return draw_flask(rng, ((kind, 1.0),), options.density), kind.name
-    shares = ((TYPES[0], options.mixed), (TYPES[1], 1 - options.mixed))
-    return draw_flask(rng, shares, options.density), "mixed"
-
-
 def draw(
     options: argparse.Namespace, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[Path]:
@@ -68,20 +62,33 @@ def draw(
     cv2.setNumThreads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in range(options.flasks):
-        flask, line = flask_of(options, number)
-        name = f"sim-{options.seed}-{number}"
-        for i in range(options.fields):
+    for one in flasks_of(options):
+        for i in range(fields_of(options, one)):
             start = time.monotonic()
-            path = save(flask.field(i), options.folder, f"{name}-{i:03}", options.kind)
-            um_per_px = flask.rig.camera.um_per_px
-            rows.append((path.name, line, name, 10, options.density, um_per_px))
+            path = save(one.flask.field(i), options.folder, f"{one.name}-{i:03}", options.kind)
+            um_per_px = one.flask.rig.camera.um_per_px
+            beside = fluorescence_path(path) if one.flask.fluorescence else ""
+            rows.append((path.name, one.line, one.name, one.pair, one.density, one.passage,
+                         um_per_px, beside))  # fmt: skip
             yield path
             sleep(max(0.0, options.pace_s - (time.monotonic() - start)))
     with (options.folder / "flasks.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(rows)
+
+
+def flasks_of(options: argparse.Namespace) -> Iterator[Planned]:
+    """The flasks that are asked for."""
+    return planned(options.design, options.flasks, options.density, options.mixed, options.seed)
+
+
+def fields_of(options: argparse.Namespace, one: Planned) -> int:
+    """Fields of a flask: sparse ones of a design get more, so that all have about as many cells."""
+    if options.design in ("pairs", "density"):
+        sparse = HIGH_PER_MM2 / 1.5 / one.flask.density_per_mm2
+        return round(float(options.fields * max(1.0, sparse)))
+    return int(options.fields)
 
 
 if __name__ == "__main__":

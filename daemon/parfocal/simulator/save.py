@@ -1,7 +1,8 @@
 """Frames on disk as camera software leaves them, with the truth in a sibling folder.
 
 `FOLDER/NAME.png` is the only file in the folder that a rig watches; the truth lies beside that
-folder, in `FOLDER-truth/`, and is written first, so that whoever sees the image finds it.
+folder, in `FOLDER-truth/`, and is written first, so that whoever sees the image finds it. The
+fluorescence frame, which is a measurement and no truth, lies in `FOLDER/fluorescence/`.
 """
 
 import os
@@ -42,10 +43,17 @@ def save(frame: SimulatedFrame, folder: Path, name: str, kind: Kind = "png") -> 
     _replace(beside / f"{name}.truth.json", msgspec.json.format(msgspec.json.encode(body)))
     _replace(beside / f"{name}.labels.png", _encoded(frame.truth.labels, "png", None))
     if frame.fluorescence is not None:
-        _replace(beside / f"{name}.fluorescence.png", _encoded(frame.fluorescence, "png", None))
+        glowing = folder / fluorescence_path(folder / image)
+        glowing.parent.mkdir(exist_ok=True)
+        _replace(glowing, _encoded(frame.fluorescence, "png", None))
     bgr = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR)
     _replace(folder / image, _encoded(np.asarray(bgr), kind, frame.um_per_px))
     return folder / image
+
+
+def fluorescence_path(image: Path) -> str:
+    """Where the fluorescence frame of an image lies, relative to the image's folder."""
+    return f"fluorescence/{image.stem}.png"
 
 
 def read_truth(image: Path) -> Truth:

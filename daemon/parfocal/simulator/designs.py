@@ -1,0 +1,115 @@
+"""Designs of simulated experiments: which flasks there are, and what is held equal between them.
+
+The designs follow Yao, Rochman and Sun (2019): flask pairs in which nothing but the cell line is
+controlled (Fig. 2c, 3e), sixteen flasks of two densities and two passages (Fig. 3b-d), and mixed
+flasks with a fluorescent nuclear label on one line (Fig. 4).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import exp, log
+from typing import Literal
+
+import numpy as np
+
+from parfocal.simulator.flask import Flask, draw_flask
+from parfocal.simulator.lines import HEK293A, HT1080
+from parfocal.simulator.parameters import CellType, Fluorescence
+
+TYPES: tuple[CellType, ...] = (HEK293A, HT1080)
+LABELLED = HT1080.name
+
+Design = Literal["series", "pairs", "density", "mixed"]
+DESIGNS: tuple[Design, ...] = ("series", "pairs", "density", "mixed")
+
+LOW_PER_MM2, HIGH_PER_MM2 = 30.0, 150.0
+"""Settled cells a day after 0.1 and 0.5 million were seeded in a T75: a fifth of one another."""
+
+PAIR_DENSITY_PER_MM2 = (35.0, 160.0)
+PAIR_PASSAGES = (5, 30)
+PASSAGES = (8, 22)
+PAIRS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A flask of a design and its line in `flasks.csv`."""
+
+    flask: Flask
+    name: str
+    line: str
+    density: str
+    passage: int
+    pair: str = ""
+
+
+def planned(
+    design: Design, flasks: int, density_per_mm2: float, share: float | None, seed: int
+) -> Iterator[Planned]:
+    """The flasks of a design, in order.
+
+    Parameters
+    ----------
+    design : "series", "pairs", "density" or "mixed"
+        `series` and `mixed` have as many flasks as asked for, at one density; `pairs` eight and
+        `density` sixteen, with densities of their own.
+    flasks : int
+    density_per_mm2 : float
+    share : float or None
+        Of the first line in every flask of `series`; None takes one line a flask, in turn.
+        `mixed` takes a half for None.
+    seed : int
+    """
+    if design == "pairs":
+        yield from _pairs(seed)
+    elif design == "density":
+        yield from _densities(seed)
+    else:
+        for number in range(flasks):
+            rng = np.random.default_rng((seed, number))
+            yield _one(rng, design, number, density_per_mm2, share, seed)
+
+
+def _one(
+    rng: np.random.Generator,
+    design: Design,
+    number: int,
+    density: float,
+    share: float | None,
+    seed: int,
+) -> Planned:
+    name, said = f"sim-{seed}-{number}", f"{density:g}"
+    if design == "mixed":
+        share = 0.5 if share is None else share
+    if share is None:
+        kind = TYPES[number % len(TYPES)]
+        return Planned(draw_flask(rng, ((kind, 1.0),), density), name, kind.name, said, 10)
+    both = ((TYPES[0], share), (TYPES[1], 1 - share))
+    label = Fluorescence(LABELLED) if design == "mixed" else None
+    return Planned(draw_flask(rng, both, density, fluorescence=label), name, "mixed", said, 10)
+
+
+def _pairs(seed: int) -> Iterator[Planned]:
+    """Pairs of flasks, one of each line; density, passage and all traits are as they fall."""
+    for pair in range(PAIRS):
+        for number, kind in enumerate(TYPES):
+            rng = np.random.default_rng((seed, 1, pair, number))
+            least, most = PAIR_DENSITY_PER_MM2
+            density = exp(rng.uniform(log(least), log(most)))
+            passage = int(rng.integers(*PAIR_PASSAGES))
+            flask = draw_flask(rng, ((kind, 1.0),), density, passage)
+            name = f"pair{pair + 1}-{kind.name}"
+            yield Planned(flask, name, kind.name, f"{density:.0f}", passage, str(pair + 1))
+
+
+def _densities(seed: int) -> Iterator[Planned]:
+    """Two lines, two densities, two passages, two flasks of each."""
+    for kind in TYPES:
+        for word, density in (("low", LOW_PER_MM2), ("high", HIGH_PER_MM2)):
+            for passage in PASSAGES:
+                for copy in "ab":
+                    rng = np.random.default_rng((seed, 2, *map(ord, f"{kind.name}{word}{copy}"),
+                                                 passage))  # fmt: skip
+                    flask = draw_flask(rng, ((kind, 1.0),), density, passage)
+                    name = f"{kind.name}-{word}-p{passage}{copy}"
+                    yield Planned(flask, name, kind.name, word, passage)
