@@ -13,7 +13,15 @@ from onnx import numpy_helper
 
 from parfocal.bundle import load
 from parfocal.calibrate import to_base64
-from parfocal.card import Abstention, Calibration, DetectorRules, Metric, Novelty
+from parfocal.card import (
+    Abstention,
+    Calibration,
+    DetectorRules,
+    Metric,
+    Novelty,
+    Seen,
+    ShiftRule,
+)
 from parfocal.classify import OnnxClassifier
 from parfocal.normalize import Reference
 from parfocal.prepare import PixelRules
@@ -72,6 +80,26 @@ def finished() -> Checkpoint:
             abstention=Abstention(min_probability=0.6, max_novelty=0.98),
             confusion=None,
             metrics={"accuracy": Metric(value=0.9, low=0.8, high=0.95, n=9, how="drawn")},
+            shift=ShiftRule(
+                mean=0.5,
+                mean_se=0.1,
+                between_sd=0.1,
+                within_sd=0.3,
+                group_mean_sd=0.15,
+                threshold=2.0,
+                false_alarm=0.05,
+                observed_false_alarms=Metric(value=0.1),
+                n_groups=6,
+                group_kind="flask",
+            ),
+            seen=Seen(
+                cell_lines={"A": 5, "B": 4},
+                groups=6,
+                group_kind="flask",
+                um_per_px=0.5,
+                detector="external",
+            ),
+            not_for=("Anything but drawings.",),
         ),
         caveats=("Trained on drawings.",),
     )
@@ -173,13 +201,19 @@ def test_about_and_options_say_who_the_model_is(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = tmp_path / "about.toml"
-    about.write_text('name = "a"\nversion = "2"\nlicence = "MIT"\ncaveats = ["Only drawings."]\n')
+    about.write_text(
+        'name = "a"\nversion = "2"\nlicence = "MIT"\ncaveats = ["Only drawings."]\n'
+        'not_for = ["Photographs."]\n'
+    )
     path = tmp_path / "x.onnx"
     options = [str(checkpoint), "-o", str(path), "--about", str(about), "--name", "b", "--json"]
     assert cli.main(options) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["name"], report["sha256"]) == ("b", load(str(path)).sha256)
-    assert load(str(path)).card.caveats == ("Only drawings.", "Trained on drawings.")
+    card = load(str(path)).card
+    assert card.caveats == ("Only drawings.", "Trained on drawings.")
+    assert card.not_for == ("Photographs.", "Anything but drawings.")
+    assert (card.shift, card.seen) == (finished().measured.shift, finished().measured.seen)
 
 
 FAULTS = [

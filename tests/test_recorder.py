@@ -1,5 +1,6 @@
 """What is stored and told: all of a frame or nothing, once, under the right flask."""
 
+import json
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from rigs import LCA_SIZE
 
 from parfocal.bundle import Bundle, load
+from parfocal.card import Metric, ShiftRule
 from parfocal.daemon import MAX_INFERENCE_TRIES, Daemon, Job
 from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource, _Pending
@@ -185,3 +187,25 @@ def test_an_image_that_kills_the_model_is_given_up_only_when_others_are_served(
     state = "quarantined" if others_served else "waiting"
     assert desk.rows("SELECT state, reason FROM file") == [(state, "inference_failed")]
     assert daemon._free_slots == [0, 0, 0]
+
+
+def test_frames_and_totals_say_whether_their_cells_are_strange(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    bundle = load(str(tiny_bundle))
+    rule = ShiftRule(
+        mean=0.1, mean_se=0.0, between_sd=0.0, within_sd=0.1, group_mean_sd=0.1, threshold=1.5,
+        false_alarm=0.05, n_groups=9, group_kind="flask", observed_false_alarms=Metric(value=0),
+    )  # fmt: skip
+    card = msgspec.structs.replace(bundle.card, shift=rule)
+    strange = Desk(tmp_path, Bundle(bundle.path, bundle.data, bundle.sha256, card))
+    with strange.journal.transaction():
+        stage, _ = strange.recorder.sessions.open(flask("F1"))
+    for name, novelty in (("a.png", 0.2), ("b.png", 0.6)):
+        answer = msgspec.structs.replace(classified(), novelty=[novelty])
+        strange.record(strange.claim(name, stage.session), prepared(name * 10), answer)
+    strange.recorder.publish_verdicts()
+    told = [json.loads(body)["shift"] for (body,) in strange.rows("SELECT body FROM message")]
+    assert [(one["n_cells"], one["flagged"]) for one in told] == [(1, False), (1, True), (2, True)]
+    assert [one["score"] for one in told] == pytest.approx([1, 5, 3])
+    strange.close()

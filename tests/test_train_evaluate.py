@@ -6,10 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parfocal.calibrate import softmax
-from parfocal_training import evaluate
+from parfocal_training import figures
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.errors import DataError
-from parfocal_training.evaluate import LeftOut, measure
+from parfocal_training.evaluate import abstention, measure
+from parfocal_training.leftout import LeftOut, share
+from parfocal_training.reliability import draw
+from parfocal_training.report import drawn
 
 
 def left_out(n: int = 200, temperature: float = 1.0, seed: int = 0) -> LeftOut:
@@ -41,35 +44,35 @@ def test_too_few_groups_for_the_folds_is_said() -> None:
 
 
 def test_the_papers_interval() -> None:
-    low, high = evaluate.paper_interval(0.95, 100)
+    low, high = figures.paper_interval(0.95, 100)
     assert (low, high) == pytest.approx((0.95 - 0.04272, 0.95 + 0.04272), abs=1e-4)
-    assert evaluate.paper_interval(1.0, 10) == (1.0, 1.0)
+    assert figures.paper_interval(1.0, 10) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("true", [0.7, 1.0, 3.0])
 def test_the_temperature_is_found(true: float) -> None:
     cells = left_out(5000, true)
-    assert evaluate.temperature(cells.logits, cells.labels) == pytest.approx(true, rel=0.1)
+    assert figures.temperature(cells.logits, cells.labels) == pytest.approx(true, rel=0.1)
 
 
 def test_a_temperature_never_leaves_its_range() -> None:
     sure = np.array([[1.0, 0.0], [0.0, 1.0]])
-    low, high = evaluate.TEMPERATURES
-    assert evaluate.temperature(sure, np.array([0, 1])) == pytest.approx(low, rel=1e-3)
-    assert evaluate.temperature(sure, np.array([1, 0])) == pytest.approx(high, rel=1e-2)
+    low, high = figures.TEMPERATURES
+    assert figures.temperature(sure, np.array([0, 1])) == pytest.approx(low, rel=1e-3)
+    assert figures.temperature(sure, np.array([1, 0])) == pytest.approx(high, rel=1e-2)
 
 
 def test_calibration_error_of_honest_and_of_boastful_answers() -> None:
     cells = left_out(20_000)
     honest = softmax(cells.logits)
     boastful = softmax(cells.logits * 5)
-    assert evaluate.calibration_error(honest, cells.labels) < 0.02
-    assert evaluate.calibration_error(boastful, cells.labels) > 0.1
+    assert figures.calibration_error(honest, cells.labels) < 0.02
+    assert figures.calibration_error(boastful, cells.labels) > 0.1
 
 
 def test_balanced_accuracy_counts_classes_alike() -> None:
     answers, labels = np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1])
-    assert evaluate.balanced_accuracy(answers, labels) == 0.5
+    assert figures.balanced_accuracy(answers, labels) == 0.5
 
 
 def test_cells_that_fail_in_groups_make_the_interval_wider() -> None:
@@ -78,12 +81,45 @@ def test_cells_that_fail_in_groups_make_the_interval_wider() -> None:
     cells = tuple(map(str, range(200)))
 
     def width(over: tuple[str, ...]) -> float:
-        low, high = evaluate.bootstrap(
-            lambda i: float(right[i].mean()), over, np.random.default_rng(1), 500
-        )
-        return high - low
+        number = np.unique(over, return_inverse=True)[1]
+        of_groups = [np.bincount(number, x).astype(np.float64) for x in (right, right >= 0)]
+        found = share(of_groups[0], of_groups[1], np.random.default_rng(1))
+        assert found is not None and found.low is not None and found.high is not None
+        return found.high - found.low
 
     assert width(groups) > 2 * width(cells)
+
+
+def test_a_share_of_nothing_is_none_and_no_error_seen_is_not_none_possible() -> None:
+    rng, of = np.random.default_rng(0), np.full(10, 5.0)
+    assert share(np.zeros(10), np.zeros(10), rng) is None
+    found = share(of, of, rng)
+    assert found is not None and found.low is not None
+    assert (found.value, found.high) == (1, 1) and 0.6 < found.low < 0.8
+
+
+def test_the_intervals_of_figures_are_those_of_drawn_cells() -> None:
+    cells = left_out(300)
+    got = figures.metrics(cells, "field", np.random.default_rng(0))
+    p, rng = figures.calibrated(cells), np.random.default_rng(1)
+    names = np.array(cells.groups)
+    members = [np.flatnonzero(names == name) for name in sorted(set(cells.groups))]
+    every: dict[str, list[float]] = {"accuracy": [], "balanced_accuracy": [], "brier": []}
+    for _ in range(400):
+        i = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        answers, labels = p[i].argmax(1).astype(np.int64), cells.labels[i]
+        every["accuracy"].append(float((answers == labels).mean()))
+        every["balanced_accuracy"].append(figures.balanced_accuracy(answers, labels))
+        every["brier"].append(figures.brier(p[i], labels))
+    for name, values in every.items():
+        metric = got[name]
+        assert [metric.low, metric.high] == pytest.approx(
+            np.quantile(values, [0.025, 0.975]), abs=0.02
+        )
+    assert got["ece"].value == pytest.approx(figures.calibration_error(p, cells.labels))
+    assert got["log_loss"].value == pytest.approx(figures.log_loss(p, cells.labels))
+    whole = p.argmax(1).astype(np.int64)
+    assert got["balanced_accuracy"].value == figures.balanced_accuracy(whole, cells.labels)
 
 
 def test_all_figures_have_intervals_that_hold_them() -> None:
@@ -112,13 +148,59 @@ def test_no_error_seen_is_not_no_error_possible() -> None:
 
 def test_abstention_makes_accepted_cells_right_enough() -> None:
     cells = left_out(2000)
-    chosen = evaluate.abstention(cells)
-    p = evaluate.calibrated(cells)
+    chosen = abstention(cells, 0.1, "field", np.random.default_rng(0))
+    p = figures.calibrated(cells)
     accepted = p.max(1) >= chosen.min_probability
-    right = p.argmax(1) == cells.labels
-    assert right[accepted].mean() > right.mean()
-    assert accepted.mean() >= 0.69
-    assert chosen.min_probability >= 0.6
+    wrong = accepted & (p.argmax(1) != cells.labels)
+    assert chosen.guaranteed and 0.6 <= chosen.min_probability < 0.9
+    assert wrong.mean() <= 0.1
+    assert chosen.accepted_share is not None and chosen.accepted_share.value > 0.5
+    assert chosen.selective_accuracy is not None
+    assert chosen.selective_accuracy.value > (p.argmax(1) == cells.labels).mean()
+
+
+def test_a_rate_that_refuses_most_cells_is_said_to() -> None:
+    said = measure(left_out(2000), "field", 0, error_rate=0.02).caveats
+    assert any("More than half of all cells are refused" in caveat for caveat in said)
+
+
+def test_few_groups_promise_nothing_and_say_so() -> None:
+    cells = left_out(15)
+    said = measure(cells, "flask", 0)
+    assert said.abstention.guaranteed is False and said.shift is None
+    assert any("no guaranteed error rate (3 groups)" in caveat for caveat in said.caveats)
+    assert any("unlike the training are not noticed: 3 groups, 4" in c for c in said.caveats)
+
+
+def test_reliability_and_groups_are_those_of_the_cells() -> None:
+    cells = left_out(1000, temperature=3.0)
+    shown = measure(cells, "field", 0, classes=("A", "B"))
+    known = shown.reliability
+    assert known is not None and sum(one.n for one in known.bins) == 1000
+    assert [one.predicted for one in known.bins] == sorted(one.predicted for one in known.bins)
+    assert all(one.low <= one.observed <= one.high for one in known.bins)
+    assert sum(b.low <= b.predicted <= b.high for b in known.bins) >= 8  # it is calibrated
+    gap = sum(abs(one.predicted - one.observed) * one.n for one in known.bins) / 1000
+    assert known.ece == pytest.approx(gap)
+    assert known.brier < known.brier_before and known.log_loss < known.log_loss_before
+    groups = shown.per_group
+    assert groups is not None and len(groups) == 64  # of 200
+    assert [one.accuracy for one in groups] == sorted(one.accuracy for one in groups)
+    mine = np.array(cells.groups) == groups[0].group
+    right = cells.logits.argmax(1) == cells.labels
+    assert groups[0].accuracy == right[mine].mean()
+    assert set(groups[0].labels) == {"AB"[c] for c in cells.labels[mine]}
+
+
+def test_the_figure_of_the_reliability_is_drawn() -> None:
+    known = measure(left_out(), "field", 0).reliability
+    assert known is not None
+    figure = draw(known)
+    (plot,) = figure.axes
+    points = plot.lines[1].get_xydata()  # after the line of as sure as right
+    assert np.asarray(points).tolist() == [[b.predicted, b.observed] for b in known.bins]
+    assert f"{known.ece:.3f}" in plot.get_title()
+    assert drawn(figure)[:4] == b"\x89PNG"
 
 
 def test_without_left_out_cells_nothing_is_claimed() -> None:

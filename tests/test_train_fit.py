@@ -24,8 +24,9 @@ from parfocal_training.cli import main
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.errors import UsageError
-from parfocal_training.fit import Fit, Plan
+from parfocal_training.fit import Fit, Plan, frames_of
 from parfocal_training.recipe import FIELD, RECIPES, Recipe
+from parfocal_training.seen import not_for, seen
 
 PER_CLASS = 6
 QUICK = ("--epochs", "1", "--folds", "2", "--precision", "f32", "--threads", "1", "--device", "cpu")
@@ -103,7 +104,8 @@ def test_a_changed_crop_set_is_refused(tmp_path: Path, caplog: pytest.LogCapture
 def test_a_finished_fit_holds_a_checkpoint_measured_on_left_out_groups(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        "plan.json", "runs", "out-of-fold.safetensors", "curves.png", "model.safetensors",
+        "plan.json", "runs", "out-of-fold.safetensors", "curves.png", "reliability.png",
+        "model.safetensors",
         "checkpoint.json",
     }  # fmt: skip
     done, model = read_checkpoint(finished)
@@ -113,6 +115,51 @@ def test_a_finished_fit_holds_a_checkpoint_measured_on_left_out_groups(finished:
     assert sum(map(sum, done.measured.confusion.counts)) == 2 * PER_CLASS
     assert len(done.novelty.scores) == 2 * PER_CLASS
     assert any("not on left-out flasks" in caveat for caveat in done.caveats)
+    assert (finished / "reliability.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_finished_fit_says_what_it_has_seen_and_what_it_is_not_for(finished: Path) -> None:
+    shown = read_checkpoint(finished)[0].measured
+    assert shown.seen is not None and shown.seen.cell_lines == {"A": 6, "B": 6}
+    assert (shown.seen.groups, shown.seen.densities, shown.seen.simulated) == (6, {}, None)
+    assert shown.per_group is not None and len(shown.per_group) == 6
+    assert shown.abstention.guaranteed is False
+    assert shown.not_for is not None
+    text = " ".join(shown.not_for)
+    assert "Cell lines other than A and B" in text
+    assert "densities, passages and days matter" in text
+    assert "only fields were left out" in text
+
+
+def described(number: int, density: str, passage: str) -> CropRow:
+    image = Row(
+        path=f"sim-{number}.png", cell_line="AB"[number % 2], group=f"F{number}", density=density,
+        passage=passage, pair="1",
+    )  # fmt: skip
+    return CropRow(image=image, sha256="0", x_px=1.0, y_px=1.0)
+
+
+def test_what_was_seen_is_counted_in_order_and_bounds_the_use() -> None:
+    said = (("0.25", "9"), ("0.8", "10"), ("0.5", "9"))
+    rows = tuple(described(i, d, p) for i, (d, p) in enumerate(said))
+    index = msgspec.structs.replace(drawn_set().index, rows=rows, group_kind="flask")
+    crops = CropSet(np.zeros((3, CROP_PX, CROP_PX), np.uint8), index)
+    known = seen(crops)
+    assert list(known.densities.items()) == [("0.25", 1), ("0.5", 1), ("0.8", 1)]
+    assert list(known.passages.items()) == [("9", 2), ("10", 1)]
+    assert (known.pairs, known.simulated, known.detector) == ({"1": 3}, True, "external")
+    text = " ".join(not_for(crops, tested=True))
+    for sentence in (
+        "Cells at densities that were not seen (0.25 to 0.8 were).",
+        "Cells at passages that were not seen (9, 10 were).",
+        "Claims about how days matter",
+        "every training cell was simulated",
+        "Claims about B beyond the one flask it was trained on.",
+    ):
+        assert sentence in text
+    assert "nothing was left out to measure it" in " ".join(not_for(crops, tested=False))
+    assert frames_of(crops, np.array([2, 0])) == ("sim-2.png", "sim-0.png")
+    assert frames_of(drawn_set(), np.array([0])) == ()
 
 
 def test_no_group_is_in_two_folds(finished: Path) -> None:

@@ -1,12 +1,15 @@
 """From logits and last-convolution activations to how sure, how strange, accepted or not."""
 
 import base64
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from parfocal.card import ClassifierCard, Novelty
+from parfocal.card import Abstention, ClassifierCard, Metric, Novelty, Reliability, ShiftRule
 from parfocal.prepare import CROP_PX
 from parfocal.reasons import CellReason
 
@@ -114,6 +117,84 @@ def check_numbers(card: ClassifierCard) -> None:
         _check_size(name, values, size)
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds numbers that are not finite")
+    _check_evidence(card)
+
+
+def _check_evidence(card: ClassifierCard) -> None:
+    """Whether what the card says of its tests can be, as far as it says anything."""
+    for field in ("calibration", "abstention", "reliability", "per_group", "shift", "seen"):
+        for place, number in _numbers(msgspec.to_builtins(getattr(card, field)), field):
+            if not math.isfinite(number):
+                raise ValueError(f"{place} is {number}, not finite")
+    _check_abstention(card.abstention)
+    if card.shift is not None:
+        _check_shift(card.shift)
+    if card.reliability is not None:
+        _check_reliability(card.reliability)
+    for group in card.per_group or ():
+        _check_shares(f"group {group.group}", group.low, group.accuracy, group.high, group.novelty)
+        _check_counts(f"group {group.group}", group.n)
+
+
+def _numbers(value: object, place: str) -> Iterator[tuple[str, float]]:
+    """Every float below a value, with where it stands."""
+    if isinstance(value, float):
+        yield place, value
+    elif isinstance(value, dict):
+        for name, below in value.items():
+            yield from _numbers(below, f"{place}.{name}")
+    elif isinstance(value, list | tuple):
+        for below in value:
+            yield from _numbers(below, place)
+
+
+def _check_abstention(rule: Abstention) -> None:
+    rate, loss = rule.error_rate, rule.expected_loss
+    _check_shares("the abstention", rule.min_probability, rule.max_novelty)
+    _check_shares(
+        "the abstention", *_values(rule.accepted_share), *_values(rule.selective_accuracy)
+    )
+    if rate is not None and not 0 < rate < 1:
+        raise ValueError(f"the error rate is {rate}, not between 0 and 1")
+    if rule.guaranteed and (rate is None or loss is None or loss > rate):
+        raise ValueError(f"an error rate of {rate} is guaranteed with an expected loss of {loss}")
+
+
+def _check_shift(rule: ShiftRule) -> None:
+    spreads = (rule.mean_se, rule.between_sd, rule.frame_sd, rule.within_sd)
+    if min(spreads) < 0 or not rule.group_mean_sd > 0:
+        raise ValueError("the shift rule has a standard deviation below 0, or none at all")
+    if not (rule.threshold > 0 and 0 < rule.false_alarm < 0.5):
+        raise ValueError("the shift rule has no threshold for a false-alarm rate")
+    _check_shares("the shift rule", rule.mean, *_values(rule.observed_false_alarms))
+    _check_counts("the shift rule", rule.n_groups - 1)
+
+
+def _check_reliability(measured: Reliability) -> None:
+    for one in measured.bins:
+        _check_shares("a bin of the reliability", one.low, one.observed, one.high, one.predicted)
+        _check_counts("a bin of the reliability", one.n)
+    _check_shares("the calibration error", measured.ece_low, measured.ece, measured.ece_high)
+    scores = (measured.brier, measured.brier_before, measured.log_loss, measured.log_loss_before)
+    if min(scores) < 0:
+        raise ValueError(f"a score of the reliability is {min(scores)}, below 0")
+
+
+def _values(metric: Metric | None) -> tuple[float, ...]:
+    """The figure and the ends of its interval, as far as they are known."""
+    every = () if metric is None else (metric.value, metric.low, metric.high)
+    return tuple(value for value in every if value is not None)
+
+
+def _check_shares(what: str, *values: float) -> None:
+    for value in values:
+        if not 0 <= value <= 1:
+            raise ValueError(f"{what} has a share of {value}, not between 0 and 1")
+
+
+def _check_counts(what: str, n: int) -> None:
+    if n < 1:
+        raise ValueError(f"{what} stands on nothing")
 
 
 def _check_size(name: str, values: bytes | Array, size: int) -> None:

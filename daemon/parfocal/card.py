@@ -52,13 +52,6 @@ class Novelty(msgspec.Struct, frozen=True, kw_only=True):
     scores: tuple[float, ...]
 
 
-class Abstention(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell is accepted when it is at least this probable and at most this novel."""
-
-    min_probability: float
-    max_novelty: float
-
-
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """A figure with its 95 % interval and how it was got."""
 
@@ -67,6 +60,117 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     n: int | None = None
     how: str = ""
+
+
+class Abstention(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell is accepted when it is at least this probable and at most this novel.
+
+    `error_rate` is what was asked: the share of a new group's cells that may be accepted and wrong.
+    `guaranteed`: whether conformal risk control over `n_groups` left-out groups keeps it, which
+    `guarantee` says in words. `expected_loss` is (sum over groups of that share + 1) /
+    (n_groups + 1). `accepted_share` and `selective_accuracy` (of accepted cells, for which nothing
+    is guaranteed) were got with thresholds chosen on other folds. None: a model from before these
+    were measured.
+    """
+
+    min_probability: float
+    max_novelty: float
+    error_rate: float | None = None
+    guaranteed: bool | None = None
+    guarantee: str | None = None
+    n_groups: int | None = None
+    expected_loss: float | None = None
+    accepted_share: Metric | None = None
+    selective_accuracy: Metric | None = None
+
+
+class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
+    """n left-out cells of like probability: its mean, and the share that was right (95 %)."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    n: int
+
+
+class Reliability(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether cells called p sure are right in p of the cases, by bins of equal mass.
+
+    `ece` is the expected calibration error with its 95 % interval; the Brier score (summed over
+    classes) and the log loss (nats) are given before and after the temperature.
+    """
+
+    bins: tuple[ReliabilityBin, ...]
+    ece: float
+    ece_low: float
+    ece_high: float
+    brier_before: float
+    brier: float
+    log_loss_before: float
+    log_loss: float
+    how: str = ""
+
+
+class GroupFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How one left-out group did, by networks that had not seen it.
+
+    `accuracy` of all its n cells, accepted or not, with Wilson's 95 % interval for these cells;
+    `novelty` is their mean; `flagged` what the shift rule of the OTHER groups says of it.
+    """
+
+    group: str
+    labels: tuple[str, ...]
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    novelty: float
+    flagged: bool | None = None
+
+
+class ShiftRule(msgspec.Struct, frozen=True, kw_only=True):
+    """When the cells of a frame or flask are, taken together, stranger than left-out groups were.
+
+    Random effects of novelty: `mean` (standard error `mean_se`), SD `between_sd` of groups,
+    `frame_sd` of frames within a group (0 where frames were not told apart), `within_sd` of cells.
+    `group_mean_sd` is the SD of a left-out group's mean: larger sets are taken to vary as much.
+    A score above `threshold`, Student's one-sided quantile at n_groups - 1 degrees, flags; among
+    groups like the left-out ones that happens with probability `false_alarm`, and it did in
+    `observed_false_alarms` of them, each tested by the rule of the others. How often a strange
+    flask is noticed is not known.
+    """
+
+    mean: float
+    mean_se: float
+    between_sd: float
+    frame_sd: float = 0.0
+    within_sd: float
+    group_mean_sd: float
+    threshold: float
+    false_alarm: float
+    observed_false_alarms: Metric
+    n_groups: int
+    group_kind: str
+    how: str = ""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the final network was trained on; each value with its number of cells.
+
+    An empty table means that nobody recorded it; `simulated` is true where cells are known to be.
+    """
+
+    cell_lines: dict[str, int]
+    groups: int
+    group_kind: str
+    densities: dict[str, int] = {}
+    passages: dict[str, int] = {}
+    days: dict[str, int] = {}
+    pairs: dict[str, int] = {}
+    um_per_px: float
+    detector: str
+    simulated: bool | None = None
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +219,11 @@ class ClassifierCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     golden: Golden
     caveats: tuple[str, ...] = ()
     phenotypes: dict[str, str] | None = None
+    reliability: Reliability | None = None
+    per_group: tuple[GroupFigures, ...] | None = None
+    shift: ShiftRule | None = None
+    seen: Seen | None = None
+    not_for: tuple[str, ...] | None = None
 
     @property
     def um_per_px(self) -> float:

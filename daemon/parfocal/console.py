@@ -7,18 +7,21 @@ from typing import TypeVar
 
 from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from parfocal.bundle import Bundle, DetectorBundle
-from parfocal.card import ClassifierCard, DetectorCard
+from parfocal.card import DetectorCard
 from parfocal.check import Finding
 from parfocal.client import Event, NewLog, Received, Silence
 from parfocal.detectors import ChosenDetector
 from parfocal.follow import one_line, verdict_line
+from parfocal.modelcard import Section, model_sections, right_aligned
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES
+from parfocal.shift import shift_text
 from parfocal.types import Alarm, Beat, FlaskRef, FlaskVerdict, FrameResult
 
 PROGRESS_FROM = 4
@@ -100,13 +103,16 @@ def frame_table() -> Table:
 
 
 def add_frame(table: Table, seq: str, result: FrameResult) -> None:
-    """One frame's row."""
+    """One frame's row; a second line says when its cells are strange, taken together."""
+    shown, strange = composition_text(result), shift_text(result.shift)
+    if strange:
+        shown.append(f"\n{strange}", "yellow")
     table.add_row(
         seq,
         os.path.basename(result.image.path),
         result.flask.id if result.flask else "-",
         str(len(result.cells)),
-        composition_text(result),
+        shown,
         str(result.n_abstained),
         str(result.n_rejected),
         f"{result.quality.focus:.2f}",
@@ -119,6 +125,9 @@ def about_model(result: FrameResult) -> Text:
     parts = [f"model {model.name} {model.version} on {model.provider}"]
     if not model.detector_matches_training:
         parts.append(f"cells found by '{model.detector}', another way than the training crops")
+    strange = shift_text(result.shift)
+    if strange:
+        parts.append(f"{os.path.basename(result.image.path)} is {strange}")
     if model.caveats:
         n = len(model.caveats)
         parts.append(f"{n} caveat{'s' * (n != 1)}: parfocal model show {model.name}")
@@ -207,29 +216,42 @@ def flask_line(flask: FlaskRef | None) -> str:
     return f"flask {flask.id}{f' ({extra})' if extra else ''}, open since {flask.opened_at}"
 
 
-def card_table(bundle: Bundle) -> Table:
-    """The card of a model, a line a fact."""
+MOST_ROWS = 16
+"""Rows of a card's table on a terminal."""
+
+
+def card_shown(bundle: Bundle) -> Iterator[Text | Table | Padding]:
+    """The card of a classifier, section after section."""
     card = bundle.card
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    facts = {
-        "name": f"{card.name} {card.version}",
-        "file": f"{bundle.path} ({len(bundle.data) / 1e6:.1f} MB)",
-        "sha256": bundle.sha256,
-        "description": card.description,
-        "classes": ", ".join(card.classes),
-        "licence": card.licence,
-        "attribution": card.attribution,
-        "made": card.created_at,
-        "crops": f"{card.crop_px} px at {card.um_per_px:g} um/px",
-        "centred by": card.prepare.detector.name,
-        "fingerprint": card.prepare.fingerprint,
-        "trained on": f"{card.training.data} ({len(card.training.groups)} groups)",
-        "abstains": f"below p {card.abstention.min_probability:g}, "
-        f"above novelty {card.abstention.max_novelty:g}",
-    }
-    return _filled(table, facts, card)
+    yield Text(f"{card.name} {card.version}", style="bold")
+    yield Text(card.description)
+    yield Text(str(bundle.path), style="dim")
+    for section in model_sections(bundle):
+        yield Text(f"\n{section.title}", style="bold")
+        yield from (Padding(Text(sentence), (0, 0, 0, 2)) for sentence in section.sentences)
+        if section.rows:
+            yield Padding(_section_table(section), (0, 0, 0, 1))
+            left = len(section.rows) - MOST_ROWS
+            if left > 0:
+                yield Text(f"  and {left} more: --html or --json shows all", style="dim")
+        if section.notes:
+            yield Padding(_notes(section), (0, 0, 0, 1))
+
+
+def _section_table(section: Section) -> Table:
+    table = Table(box=None, header_style="dim", show_header=any(section.columns))
+    for name, right in zip(section.columns, right_aligned(section), strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in section.rows[:MOST_ROWS]:
+        table.add_row(*row)
+    return table
+
+
+def _notes(section: Section) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for note in section.notes:
+        table.add_row(" -", Text(note, style="yellow"))
+    return table
 
 
 def detector_card_table(bundle: DetectorBundle) -> Table:
@@ -255,7 +277,7 @@ def detector_card_table(bundle: DetectorBundle) -> Table:
     return _filled(table, facts, card)
 
 
-def _filled(table: Table, facts: dict[str, str], card: ClassifierCard | DetectorCard) -> Table:
+def _filled(table: Table, facts: dict[str, str], card: DetectorCard) -> Table:
     for name, text in facts.items():
         if text:
             table.add_row(name, text)

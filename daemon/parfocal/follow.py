@@ -19,6 +19,7 @@ import msgspec
 from parfocal.client import Cursor, Received
 from parfocal.config import state_home
 from parfocal.publish import Endpoints
+from parfocal.shift import shift_text
 from parfocal.types import Alarm, FlaskVerdict, FrameResult
 
 TAIL_BYTES = 8 * 1024 * 1024
@@ -282,7 +283,8 @@ def one_line(message: Received) -> str:
             for label, f in body.composition.items()
         )
         left = f"abstained {body.n_abstained}  rejected {body.n_rejected}"
-        return f"{seq:>6}  {name}  cells {len(body.cells)}  {shares}  {left}{flask}"
+        line = f"{seq:>6}  {name}  cells {len(body.cells)}  {shares}  {left}{flask}"
+        return "  ".join(filter(None, (line, shift_text(body.shift))))
     if isinstance(body, Alarm):
         return f"{seq:>6}  {body.level}: {body.text}"
     if isinstance(body, FlaskVerdict):
@@ -297,4 +299,5 @@ def verdict_line(verdict: FlaskVerdict) -> str:
         for label, f in verdict.composition.items()
     )
     state = "open" if verdict.open else "closed"
-    return f"flask {verdict.flask.id} ({state})  {verdict.n_frames} frames  {shares}"
+    line = f"flask {verdict.flask.id} ({state})  {verdict.n_frames} frames  {shares}"
+    return "  ".join(filter(None, (line, shift_text(verdict.shift))))

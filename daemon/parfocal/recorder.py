@@ -177,7 +177,8 @@ class Recorder:
                     messages.append(self._verdict(flask))
 
     def _verdict(self, flask: FlaskRef) -> Message:
-        verdict = self.verdicts.of(flask.session).verdict(flask)
+        totals, bundle = self.verdicts.of(flask.session), self.bundle
+        verdict = totals.verdict(flask, bundle.card.shift, bundle.sha256)
         message = self.journal.append("flask", verdict)
         self.verdicts.published(flask.session, time.monotonic())
         return message

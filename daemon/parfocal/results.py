@@ -7,6 +7,7 @@ from parfocal.card import ClassifierCard
 from parfocal.inference import Classified
 from parfocal.intervals import composition, density
 from parfocal.reader import Prepared
+from parfocal.shift import shift
 from parfocal.types import Cell, FlaskRef, FrameResult, ImageRef, ModelRef
 
 
@@ -98,6 +99,7 @@ def frame_result(
         density=density(len(cells), area_mm2),
         timing_ms={**prepared.timing_ms, "infer": classified.infer_ms},
         revision=revision,
+        shift=shift([(len(cells), sum(cell.novelty for cell in cells))], card.shift),
     )
 
 

@@ -210,11 +210,28 @@ class Density(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
+class Shift(msgspec.Struct, frozen=True, kw_only=True):
+    """How much stranger cells are, taken together, than those of groups left out of training.
+
+    `score`: their mean novelty above that of left-out groups, in standard deviations of such a
+    mean. Above `threshold` it is `flagged`, which also happens to the share of ordinary groups that
+    the model's card states. `group_kind` says what groups were (flask, field, image).
+    """
+
+    score: float
+    threshold: float
+    flagged: bool
+    n_cells: int
+    group_kind: str
+
+
 class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about one image: body of `parfocal.frame/1`.
 
     `composition` counts accepted cells of this frame and its intervals speak of this frame only.
-    `timing_ms` has the keys hash, decode, detect, cut, normalize, infer and record.
+    `timing_ms` has the keys hash, decode, detect, cut, normalize, infer and record. `shift` looks
+    at all classified cells, abstained ones too; it is None without cells, or when the model's card
+    has no rule for it.
     """
 
     image: ImageRef
@@ -229,6 +246,7 @@ class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     density: Density
     timing_ms: dict[str, float]
     revision: int = 1
+    shift: Shift | None = None
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,7 +264,7 @@ class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Running totals of a flask session: body of `parfocal.flask/1`.
 
     Intervals take frames as clusters (`parfocal.intervals`). `open` is false in the last verdict
-    of a session.
+    of a session. `shift` looks at all cells that the present model classified.
     """
 
     flask: FlaskRef
@@ -257,6 +275,7 @@ class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     n_rejected: int
     composition: dict[str, Fraction]
     density: Density | None
+    shift: Shift | None = None
 
 
 State = Literal["starting", "ready", "degraded", "stopping"]

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from parfocal.card import ShiftRule
 from parfocal.intervals import clustered, clustered_mean
 from parfocal.journal import Journal
+from parfocal.shift import shift
 from parfocal.types import Density, FlaskRef, FlaskVerdict, Fraction, FrameResult
 
 MIN_PAUSE_S = 1.0
@@ -14,13 +16,18 @@ MIN_PAUSE_S = 1.0
 
 @dataclass(slots=True)
 class Totals:
-    """What one session's frames have shown so far; one entry a frame in every list."""
+    """What one session's frames have shown so far; one entry a frame in every list.
+
+    `novelty`, (cells, sum of their novelty) of each frame, has a list for each model, by its hash:
+    novelties of different models cannot be added.
+    """
 
     accepted: list[int] = field(default_factory=list)
     hits: dict[str, list[int]] = field(default_factory=dict)
     densities: list[float] = field(default_factory=list)
     n_abstained: int = 0
     n_rejected: int = 0
+    novelty: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     published_s: float = float("-inf")
     dirty: bool = False
 
@@ -35,10 +42,14 @@ class Totals:
         self.densities.append(result.density.cells_per_mm2)
         self.n_abstained += result.n_abstained
         self.n_rejected += result.n_rejected
+        novelties = [cell.novelty for cell in result.cells]
+        self.novelty.setdefault(result.model.sha256, []).append((len(novelties), sum(novelties)))
         self.dirty = True
 
-    def verdict(self, flask: FlaskRef) -> FlaskVerdict:
-        """The totals as they are published."""
+    def verdict(
+        self, flask: FlaskRef, rule: ShiftRule | None = None, model_sha256: str = ""
+    ) -> FlaskVerdict:
+        """The totals as they are published; the shift rule is that of the model with this hash."""
         total = sum(self.accepted)
         composition = {}
         for label, hits in self.hits.items():
@@ -55,6 +66,7 @@ class Totals:
             n_rejected=self.n_rejected,
             composition=composition,
             density=self._density(),
+            shift=shift(self.novelty.get(model_sha256, ()), rule),
         )
 
     def _density(self) -> Density | None:

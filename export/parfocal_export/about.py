@@ -19,6 +19,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     description: str = ""
     attribution: str = ""
     caveats: tuple[str, ...] = ()
+    not_for: tuple[str, ...] = ()
 
 
 def read_about(path: Path | None, given: dict[str, str | None]) -> About:

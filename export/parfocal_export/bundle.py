@@ -58,6 +58,7 @@ def make_card(
     checkpoint: Checkpoint, about: About, golden: Golden, created: datetime
 ) -> ClassifierCard:
     """What the daemon and its users are told: measured by training, said by a person."""
+    measured = checkpoint.measured
     return ClassifierCard(
         name=about.name,
         version=about.version,
@@ -71,10 +72,10 @@ def make_card(
             fingerprint=checkpoint.pixels.fingerprint,
             detector=checkpoint.detector,
         ),
-        calibration=checkpoint.measured.calibration,
+        calibration=measured.calibration,
         novelty=checkpoint.novelty,
-        abstention=checkpoint.measured.abstention,
-        confusion=checkpoint.measured.confusion,
+        abstention=measured.abstention,
+        confusion=measured.confusion,
         training=Training(
             data=checkpoint.data,
             data_sha256s=checkpoint.data_sha256s,
@@ -82,8 +83,13 @@ def make_card(
             code_version=checkpoint.code_version,
             seed=checkpoint.seed,
             recipe=checkpoint.recipe.flat(),
-            metrics=checkpoint.measured.metrics,
+            metrics=measured.metrics,
         ),
         golden=golden,
         caveats=(*about.caveats, *checkpoint.caveats),
+        reliability=measured.reliability,
+        per_group=measured.per_group,
+        shift=measured.shift,
+        seen=measured.seen,
+        not_for=(*about.not_for, *(measured.not_for or ())) or None,
     )

@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from parfocal_training.model import Block, ConvNet
+from parfocal_training.model import Block, ConvNet, pooled
 
 OPSET = 18
 """Old enough for every onnxruntime that parfocal supports, new enough for PyTorch's exporter."""
@@ -30,14 +30,14 @@ class Deployed(nn.Module):
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Crops (n, 1, 224, 224), float32 levels 0-255, to logits (n, classes) and LCA (n, d)."""
         config = self.model.config
-        x = (crops - config.level_zero) / config.level_unit
+        x = self.model.shrink((crops - config.level_zero) / config.level_unit)
         for block in self.model.blocks:
             assert isinstance(block, Block)
             if block.order == "conv-relu-bn":
                 x = block.bn(block.pool(torch.relu(block.conv(x))))
             else:
                 x = block(x)
-        lca = x.flatten(1)  # (n, 32 * 3 * 3)
+        lca = pooled(x, config)  # (n, 32 * 3 * 3)
         return self.model.head(lca), lca
 
 

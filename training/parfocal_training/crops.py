@@ -1,6 +1,7 @@
 """From the images of a data set to its crop set, through the daemon's own decoder and Prepare."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from parfocal.images import ImageError, Limits, decode
 from parfocal.prepare import CROP_PX, PixelRules, Prepare, to_gray
 from parfocal.reasons import FileReason
 from parfocal.types import Detector, Frame, Gray
-from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
-from parfocal_training.dataset import GroupKind, Row
+from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet, ImageTally
+from parfocal_training.dataset import NAMED, GroupKind, Row, lines_of
+from parfocal_training.dataset_contradictions import copies
 from parfocal_training.errors import DataError
+
+log = logging.getLogger(__name__)
 
 ANY_REFERENCE = (CROP_PX * CROP_PX, *([0] * 255))
 """Raw cuts do not depend on the reference distribution, which is chosen when training starts."""
@@ -114,8 +118,11 @@ def gathered(
     Raises
     ------
     DataError
-        No crops, crops of different sizes or depths, or a cell line left without any.
+        No crops, crops of different sizes or depths, a cell line left without any, or one file
+        that comes twice and has two cell lines, groups or splits. One that comes twice and
+        contradicts nobody is kept, with a warning: its cells count twice.
     """
+    _check_copies(images)
     found = [image for image in images if image.crops is not None and len(image.crops)]
     if not found:
         why = Counter[str]()
@@ -140,9 +147,28 @@ def gathered(
         group_kind=group_kind,
         rules=msgspec.structs.replace(rules, margin_px=(side - rules.crop_px) // 2),
         rows=tuple(row for image in found for row in _rows(image)),
+        images=tuple(_tally(image) for image in images),
     )
     crops: Gray = np.concatenate([image.crops for image in found if image.crops is not None])
     return CropSet(crops, index)
+
+
+def _check_copies(images: list[ImageCrops]) -> None:
+    lines, sha256s = lines_of(image.row for image in images), [image.sha256 for image in images]
+    found = list(copies(lines, sha256s))
+    worst = [one.text for one in found if one.differ]
+    if worst:
+        more = f"; and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
+        raise DataError(f"images come twice: {'; '.join(worst[:NAMED])}{more}")
+    if found:
+        log.warning(
+            "%d image(s) come twice, their cells count twice: %s", len(found), found[0].text
+        )
+
+
+def _tally(image: ImageCrops) -> ImageTally:
+    n = 0 if image.crops is None else len(image.crops)
+    return ImageTally(image=image.row, n_crops=n, rejected=dict(sorted(image.rejected.items())))
 
 
 def _rows(image: ImageCrops) -> Iterator[CropRow]:

@@ -39,8 +39,20 @@ class CropRules(msgspec.Struct, frozen=True, kw_only=True):
     detector: DetectorRules
 
 
+class ImageTally(msgspec.Struct, frozen=True, kw_only=True):
+    """What one image gave: how many crops, and how many finds each reason rejected."""
+
+    image: Row
+    n_crops: int
+    rejected: dict[str, int] = {}
+
+
 class CropIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `crops.json`; `pixels_sha256` is that of `crops.npy`."""
+    """The content of `crops.json`; `pixels_sha256` is that of `crops.npy`.
+
+    `images` tells of every image, also of those without a crop; unset in older sets and in a
+    selection of crops.
+    """
 
     schema: Literal["parfocal.crops/1"] = "parfocal.crops/1"
     data: str
@@ -49,6 +61,7 @@ class CropIndex(msgspec.Struct, frozen=True, kw_only=True):
     rules: CropRules
     rows: tuple[CropRow, ...]
     pixels_sha256: str = ""
+    images: tuple[ImageTally, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +85,8 @@ class CropSet:
     @property
     def digest(self) -> str:
         """SHA-256 over pixels, classes, groups and rules: what a training is made from."""
-        return hashlib.sha256(msgspec.json.encode(self.index, order="sorted")).hexdigest()
+        bare = msgspec.structs.replace(self.index, images=msgspec.UNSET)
+        return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -94,10 +108,16 @@ class CropSet:
         """Without the crops whose `split` is `test`: those are for a test that comes later."""
         return self.of(np.flatnonzero([row.image.split != "test" for row in self.index.rows]))
 
+    def bare(self, chosen: NDArray[np.int64]) -> Gray:
+        """These crops without their margin: (m, crop_px, crop_px)."""
+        margin, side = self.index.rules.margin_px, self.index.rules.crop_px
+        return self.crops[chosen, margin : margin + side, margin : margin + side]
+
     def of(self, chosen: NDArray[np.int64]) -> "CropSet":
         """The crops with these indices; classes stay."""
         rows = tuple(self.index.rows[i] for i in chosen)
-        return CropSet(self.crops[chosen], msgspec.structs.replace(self.index, rows=rows))
+        index = msgspec.structs.replace(self.index, rows=rows, images=msgspec.UNSET)
+        return CropSet(self.crops[chosen], index)
 
 
 def save(crop_set: CropSet, folder: Path) -> None:

@@ -1,146 +1,44 @@
 """What cells from groups left out of training say about a network."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from parfocal.calibrate import softmax
-from parfocal.card import Abstention, Calibration, Confusion, Metric
+from parfocal.card import (
+    Abstention,
+    Calibration,
+    Confusion,
+    GroupFigures,
+    Metric,
+    Reliability,
+    Seen,
+    ShiftRule,
+)
+from parfocal.intervals import wilson
+from parfocal_training import riskcontrol
+from parfocal_training.figures import (
+    balanced_accuracy,
+    brier,
+    calibrated,
+    log_loss,
+    metrics,
+    paper_interval,
+    temperature,
+)
+from parfocal_training.leftout import Bools, LeftOut, numbered
+from parfocal_training.reliability import reliability_bins
+from parfocal_training.shiftrule import LEAST_GROUPS, elsewhere, shift_rule
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-TEMPERATURES = (0.5, 10.0)
-"""Range of a fitted temperature: below 0.5 a small test set would make the answers boastful."""
-
-ACCEPTED_ACCURACY = 0.95
-"""Accuracy that accepted cells should have, as far as abstention can give it."""
+__all__ = ["LeftOut", "Measured", "balanced_accuracy", "measure", "paper_interval"]
 
 MAX_NOVELTY = 0.98
+"""A cell is too strange when fewer than 2 in 100 cells of known kind are as strange."""
 
+ERROR_RATE = 0.05
+"""Share of a group's cells that may be accepted and wrong."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LeftOut:
-    """Answers to n cells by networks that had not seen their groups.
-
-    `logits` (n, classes) float64, `labels` (n,), `folds` (n,), n `groups`, `distances` (n,): LCA
-    distance to the nearest class of the network that answered.
-    """
-
-    logits: Floats
-    labels: Ints
-    folds: Ints
-    groups: tuple[str, ...]
-    distances: Floats
-
-
-def log_loss(probabilities: Floats, labels: Ints) -> float:
-    """Mean negative log of the probability given to the truth, in nats."""
-    given = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(given, 1e-12)).mean())
-
-
-def brier(probabilities: Floats, labels: Ints) -> float:
-    """Mean squared distance of the probabilities to the truth, summed over classes: 0 to 2."""
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(1).mean())
-
-
-def balanced_accuracy(answers: Ints, labels: Ints) -> float:
-    """Mean over the classes present of the share answered rightly."""
-    return float(np.mean([(answers[labels == c] == c).mean() for c in np.unique(labels)]))
-
-
-def calibration_error(probabilities: Floats, labels: Ints, bins: int = 10) -> float:
-    """Expected calibration error in bins of equal mass (at least 5 cells each)."""
-    sure = probabilities.max(1)
-    right = probabilities.argmax(1) == labels
-    parts = np.array_split(np.argsort(sure, kind="stable"), max(1, min(bins, len(labels) // 5)))
-    gaps = [abs(sure[part].mean() - right[part].mean()) * len(part) for part in parts]
-    return float(sum(gaps) / len(labels))
-
-
-def temperature(logits: Floats, labels: Ints) -> float:
-    """The divisor of the logits with the least log loss (Guo et al. 2017), within `TEMPERATURES`.
-
-    Golden-section search: the loss is convex in 1 / temperature, hence has one minimum.
-    """
-    low, high = (1 / t for t in TEMPERATURES[::-1])
-    ratio = (5**0.5 - 1) / 2
-
-    def loss(inverse: float) -> float:
-        return log_loss(softmax(logits * inverse), labels)
-
-    while high - low > 1e-4:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
-    return 2 / (low + high)
-
-
-def calibrated(left_out: LeftOut) -> Floats:
-    """Probabilities (n, classes) with each fold's temperature fitted on the OTHER folds."""
-    out = np.empty_like(left_out.logits)
-    for fold in np.unique(left_out.folds):
-        here = left_out.folds == fold
-        others = ~here if (~here).any() else here
-        t = temperature(left_out.logits[others], left_out.labels[others])
-        out[here] = softmax(left_out.logits[here] / t)
-    return out
-
-
-def paper_interval(accuracy: float, n: int) -> tuple[float, float]:
-    """The paper's 95 % interval: e +- 1.96 sqrt(e (1 - e) / N) on the error e, as accuracies."""
-    error = 1 - accuracy
-    half = 1.96 * (error * (1 - error) / n) ** 0.5
-    return max(0.0, accuracy - half), min(1.0, accuracy + half)
-
-
-def bootstrap(
-    measure: Callable[[Ints], float],
-    groups: tuple[str, ...],
-    rng: np.random.Generator,
-    repeats: int = 2000,
-) -> tuple[float, float]:
-    """95 % interval of `measure(indices of cells)` when whole groups are drawn with replacement."""
-    names, number = np.unique(np.array(groups), return_inverse=True)
-    members = [np.flatnonzero(number == g) for g in range(len(names))]
-    values = [
-        measure(np.concatenate([members[g] for g in rng.integers(0, len(names), len(names))]))
-        for _ in range(repeats)
-    ]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def metrics(left_out: LeftOut, kind: str, rng: np.random.Generator) -> dict[str, Metric]:
-    """Every figure of the card, with its interval over groups and how it was got."""
-    p, labels, n = calibrated(left_out), left_out.labels, len(left_out.labels)
-    answers = p.argmax(1).astype(np.int64)
-    folds, n_groups = len(np.unique(left_out.folds)), len(set(left_out.groups))
-    how = f"{folds}-fold cross-validation over {n_groups} groups ({kind})"
-    measures: dict[str, tuple[Callable[[Ints], float], str]] = {
-        "accuracy": (lambda i: float((answers[i] == labels[i]).mean()), ""),
-        "balanced_accuracy": (lambda i: balanced_accuracy(answers[i], labels[i]), ""),
-        "ece": (lambda i: calibration_error(p[i], labels[i]), ", equal-mass bins"),
-        "log_loss": (lambda i: log_loss(p[i], labels[i]), ", nats"),
-        "brier": (lambda i: brier(p[i], labels[i]), ", summed over classes"),
-    }
-    every, out = np.arange(n), {}
-    for name, (measure, note) in measures.items():
-        value, (low, high) = measure(every), bootstrap(measure, left_out.groups, rng)
-        if name.endswith("accuracy") and value == 1:
-            low, note = 1 - 3 / n_groups, note + ", rule of three as no group had an error"
-        tail = "bootstrap over groups" + (", temperature from the other folds" if note else "")
-        out[name] = Metric(value=value, low=low, high=high, n=n, how=f"{how}, {tail}{note}")
-    low, high = paper_interval(out["accuracy"].value, n)
-    formula = "interval e +- 1.96 sqrt(e (1 - e) / N) as in the paper, cells taken as independent"
-    out["accuracy_paper_interval"] = Metric(
-        value=out["accuracy"].value, low=low, high=high, n=n, how=f"{how}, {formula}"
-    )
-    return out
+MOST_GROUPS = 64
+"""Groups whose figures a card lists; the worst come first."""
 
 
 def confusion(left_out: LeftOut, kind: str) -> Confusion:
@@ -152,35 +50,106 @@ def confusion(left_out: LeftOut, kind: str) -> Confusion:
     return Confusion(counts=rows, groups=tuple(sorted(set(left_out.groups))), group_kind=kind)
 
 
-def abstention(left_out: LeftOut) -> Abstention:
-    """The lowest probability at which accepted left-out cells are right 95 times in 100.
-
-    Where none is enough, the one at which they are right most often. At least 0.1 above chance;
-    beyond that never so high that more than 30 % would be refused. A cell is too strange when
-    fewer than 2 in 100 cells of known kind are as strange.
-    """
+def abstention(left_out: LeftOut, rate: float, kind: str, rng: np.random.Generator) -> Abstention:
+    """When to accept a cell, with what is guaranteed; at least 0.1 above chance is needed."""
     p = calibrated(left_out)
-    sure, right = p.max(1), p.argmax(1) == left_out.labels
-    floor = 1 / p.shape[1] + 0.1
-    ceiling = max(floor, float(np.quantile(sure, 0.3)))
-    steps = np.round(np.arange(floor, ceiling + 1e-9, 0.01), 2)
-    accepted = [sure >= step for step in steps]
-    rates = [right[some].mean() if some.any() else 0.0 for some in accepted]
-    chosen = next((i for i, r in enumerate(rates) if r >= ACCEPTED_ACCURACY), int(np.argmax(rates)))
-    return Abstention(min_probability=float(steps[chosen]), max_novelty=MAX_NOVELTY)
+    groups = numbered(left_out.groups)[1]
+    answers = riskcontrol.Answers(
+        sure=p.max(1),
+        right=p.argmax(1) == left_out.labels,
+        usual=elsewhere(left_out.distances, groups).novelty <= MAX_NOVELTY,
+        groups=groups,
+        floor=1 / p.shape[1] + 0.1,
+    )
+    return riskcontrol.abstention(answers, left_out.folds, rate, MAX_NOVELTY, kind, rng)
+
+
+def reliability(left_out: LeftOut, ece: Metric, rng: np.random.Generator) -> Reliability:
+    """Calibration of the answers, in bins, before and after the temperature."""
+    raw, p, labels = softmax(left_out.logits), calibrated(left_out), left_out.labels
+    groups = numbered(left_out.groups)[1]
+    return Reliability(
+        bins=reliability_bins(p.max(1), p.argmax(1) == labels, groups, rng),
+        ece=ece.value,
+        ece_low=min(ece.value, ece.value if ece.low is None else ece.low),
+        ece_high=max(ece.value, ece.value if ece.high is None else ece.high),
+        brier_before=brier(raw, labels),
+        brier=brier(p, labels),
+        log_loss_before=log_loss(raw, labels),
+        log_loss=log_loss(p, labels),
+        how=ece.how,
+    )
+
+
+def group_figures(
+    left_out: LeftOut, classes: tuple[str, ...], flagged: Bools | None
+) -> tuple[GroupFigures, ...]:
+    """How each left-out group did, the worst first, at most `MOST_GROUPS`."""
+    names, groups = numbered(left_out.groups)
+    right = left_out.logits.argmax(1) == left_out.labels
+    novelty = elsewhere(left_out.distances, groups).novelty
+    out = []
+    for number, name in enumerate(names):
+        mine = groups == number
+        n, hits = int(mine.sum()), int(right[mine].sum())
+        low, high = wilson(hits, n)
+        out.append(
+            GroupFigures(
+                group=name,
+                labels=tuple(classes[c] for c in np.unique(left_out.labels[mine])),
+                n=n,
+                accuracy=hits / n,
+                low=low,
+                high=high,
+                novelty=float(novelty[mine].mean()),
+                flagged=None if flagged is None else bool(flagged[number]),
+            )
+        )
+    return tuple(sorted(out, key=lambda one: (one.accuracy, -one.n, one.group))[:MOST_GROUPS])
+
+
+def measured_caveats(abstention: Abstention, shift: ShiftRule | None, n: int) -> tuple[str, ...]:
+    """What abstention and shift cannot do, in sentences that travel with the model."""
+    out = []
+    if not abstention.guaranteed:
+        out.append(f"Abstention keeps no guaranteed error rate ({n} groups).")
+    taken = abstention.accepted_share
+    if taken is not None and taken.value < 0.5:
+        out.append(
+            f"More than half of all cells are refused ({1 - taken.value:.0%}): the error rate of "
+            f"{abstention.error_rate:.1%} asks more than this model can give."
+        )
+    if shift is None:
+        out.append(
+            f"Whole flasks unlike the training are not noticed: {n} groups, {LEAST_GROUPS} with "
+            "different novelties are needed."
+        )
+    return tuple(out)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a card that left-out groups decide."""
+    """The parts of a card that the data decide: what left-out groups show, and what was seen."""
 
     calibration: Calibration
     abstention: Abstention
     confusion: Confusion | None
     metrics: dict[str, Metric]
+    reliability: Reliability | None = None
+    per_group: tuple[GroupFigures, ...] | None = None
+    shift: ShiftRule | None = None
+    seen: Seen | None = None
+    not_for: tuple[str, ...] | None = None
+    caveats: tuple[str, ...] = ()
 
 
-def measure(left_out: LeftOut | None, kind: str, seed: int) -> Measured:
-    """All of `Measured`; without left-out cells an honest nothing: temperature 1, no figures."""
+def measure(
+    left_out: LeftOut | None,
+    kind: str,
+    seed: int,
+    error_rate: float = ERROR_RATE,
+    classes: tuple[str, ...] | None = None,
+) -> Measured:
+    """All that left-out cells show; without any an honest nothing: temperature 1, no figures."""
     if left_out is None:
         return Measured(
             calibration=Calibration(temperature=1.0),
@@ -188,9 +157,21 @@ def measure(left_out: LeftOut | None, kind: str, seed: int) -> Measured:
             confusion=None,
             metrics={},
         )
+    rng = np.random.default_rng(seed)
+    names, groups = numbered(left_out.groups)
+    figures = metrics(left_out, kind, rng)
+    rule, flagged = shift_rule(
+        left_out.distances, groups, numbered(left_out.images or left_out.groups)[1], kind
+    )
+    refused = abstention(left_out, error_rate, kind, rng)
+    labels = classes or tuple(str(number) for number in range(left_out.logits.shape[1]))
     return Measured(
         calibration=Calibration(temperature=temperature(left_out.logits, left_out.labels)),
-        abstention=abstention(left_out),
+        abstention=refused,
         confusion=confusion(left_out, kind),
-        metrics=metrics(left_out, kind, np.random.default_rng(seed)),
+        metrics=figures,
+        reliability=reliability(left_out, figures["ece"], rng),
+        per_group=group_figures(left_out, labels, flagged),
+        shift=rule,
+        caveats=measured_caveats(refused, rule, len(names)),
     )

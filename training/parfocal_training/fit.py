@@ -5,7 +5,7 @@ runs/PART/last.safetensors   after every epoch: weights, momentum, random state,
 runs/PART/best.safetensors   weights of the best held-out epoch: to look at, never used
 out-of-fold.safetensors      logits, labels, folds, distances of cells by networks that had
 not seen their groups
-curves.png, model.safetensors, checkpoint.json
+curves.png, reliability.png, model.safetensors, checkpoint.json
 """
 
 import hashlib
@@ -23,18 +23,22 @@ from parfocal import __version__
 from parfocal.card import Novelty
 from parfocal.normalize import Reference
 from parfocal.prepare import PixelRules
-from parfocal.types import Gray
 from parfocal_training import checkpoint as store
 from parfocal_training import novelty
 from parfocal_training.claim import claim
 from parfocal_training.cropset import CropRules, CropSet
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.curves import draw
-from parfocal_training.evaluate import LeftOut, measure
-from parfocal_training.model import ConvNetConfig
+from parfocal_training.evaluate import ERROR_RATE, LeftOut, Measured, measure
+from parfocal_training.model import ConvNetConfig, config_of
+from parfocal_training.pretraining import pretrain
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import mean_and_sd, medoid_reference
+from parfocal_training.reliability import draw as draw_reliability
+from parfocal_training.report import drawn
+from parfocal_training.seen import not_for, seen
 from parfocal_training.train import Epoch, Labelled, TrainingState, answer, begin, train
+from parfocal_training.write import write_whole
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +80,7 @@ class Fit:
     device: torch.device
     now: Callable[[], datetime]
     histories: dict[str, list[Epoch]] = field(default_factory=dict)
+    error_rate: float = ERROR_RATE
 
     def run(self, resume: bool) -> Generator[tuple[Part, Epoch], None, None]:
         """Train all parts, yielding every epoch, then write the checkpoint."""
@@ -107,15 +112,21 @@ class Fit:
         self, name: str, number: int, training: NDArray[np.int64], test: NDArray[np.int64]
     ) -> Generator[tuple[Part, Epoch], None, tuple[TrainingState, Reference]]:
         part = Part(name, number, self.plan.folds + 1, len(training), len(test))
-        reference = medoid_reference(self._bare(training))
-        state = begin(self._config(reference), self.plan.recipe, self._seed(number), self.device)
+        reference = medoid_reference(self.crop_set.bare(training))
+        recipe = self.plan.recipe.for_crops(len(training))
+        state = begin(self._config(reference), recipe, self._seed(number), self.device)
         folder = self.folder / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         last, tag = folder / "last.safetensors", f"{self.plan.digest} {name}"
-        history = store.restore_progress(state, tag, last) if last.exists() else []
+        history = []
+        if last.exists():
+            history = store.restore_progress(state, tag, last)
+        elif recipe.pretraining:
+            known = self.crop_set.of(training)  # left-out crops stay unseen, labels or not
+            pretrain(state, known, recipe, reference, self._seed(number))
         self.histories[name] = history
         crops, held_out = self._labelled(training), self._labelled(test)
-        for epoch in train(state, crops, held_out, self.plan.recipe, reference):
+        for epoch in train(state, crops, held_out, recipe, reference):
             history.append(epoch)
             if epoch.val_accuracy is not None and epoch.val_accuracy > state.best_accuracy:
                 state.best_accuracy = epoch.val_accuracy
@@ -124,29 +135,19 @@ class Fit:
             yield part, epoch
         return state, reference
 
-    def _bare(self, chosen: NDArray[np.int64]) -> Gray:
-        """Crops without margin: (m, 224, 224)."""
-        margin, side = self.crop_set.index.rules.margin_px, self.crop_set.index.rules.crop_px
-        return self.crop_set.crops[chosen, margin : margin + side, margin : margin + side]
-
     def _config(self, reference: Reference) -> ConvNetConfig:
         zero, unit = mean_and_sd(reference)  # the first layer then sees mean 0 and variance 1
-        return ConvNetConfig(
-            classes=len(self.crop_set.classes),
-            crop_px=self.crop_set.index.rules.crop_px,
-            order=self.plan.recipe.order,
-            level_zero=zero,
-            level_unit=unit,
-        )
+        recipe, rules = self.plan.recipe, self.crop_set.index.rules
+        classes = len(self.crop_set.classes)
+        return config_of(recipe.network, recipe.order, classes, rules.crop_px, zero, unit)
 
     def _seed(self, part: int) -> int:
         return self.plan.seed * 1000 + part
 
     def _labelled(self, chosen: NDArray[np.int64]) -> Labelled:
-        crops = self.crop_set.crops[chosen]
-        wide = crops if crops.dtype == np.uint8 else crops.astype(np.int32)
-        labels = torch.from_numpy(self.crop_set.labels[chosen])
-        return Labelled(torch.from_numpy(wide).to(self.device), labels.to(self.device))
+        groups = [self.crop_set.groups[i] for i in chosen]
+        crops, labels = self.crop_set.crops[chosen], self.crop_set.labels[chosen]
+        return Labelled.on(self.device, crops, labels, groups)
 
     def _known(self, state: TrainingState, reference: Reference, part: int) -> Novelty:
         training = np.flatnonzero(self._folds() != part)
@@ -165,6 +166,7 @@ class Fit:
             labels=self.crop_set.labels[test],
             folds=np.full(len(test), fold),
             groups=tuple(self.crop_set.groups[i] for i in test),
+            images=frames_of(self.crop_set, test),
             distances=novelty.distances(known, lca, len(self.crop_set.classes)),
         )
 
@@ -172,7 +174,7 @@ class Fit:
         draw(self.histories, self.folder / "curves.png")
         known = self._known(state, reference, self.plan.folds)
         scores = novelty.thinned(left_out.distances) if left_out else ()
-        index = self.crop_set.index
+        index, measured = self.crop_set.index, self._measured(left_out)
         finished = store.Checkpoint(
             created_at=self.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
             code_version=__version__,
@@ -186,10 +188,27 @@ class Fit:
             data_sha256s=self.crop_set.sha256s,
             groups=tuple(sorted(set(self.crop_set.groups))),
             novelty=msgspec.structs.replace(known, scores=scores),
-            measured=measure(left_out, index.group_kind, self._seed(0)),
-            caveats=caveats(self.crop_set, left_out),
+            measured=measured,
+            caveats=(*caveats(self.crop_set, left_out), *measured.caveats),
         )
         store.write_checkpoint(finished, state.averaged, self.folder)
+
+    def _measured(self, left_out: LeftOut | None) -> Measured:
+        """What left-out groups and the list of crops say of the model, with its reliability.png."""
+        index = self.crop_set.index
+        shown = measure(left_out, index.group_kind, self._seed(0), self.error_rate, index.classes)
+        if shown.reliability is not None:
+            figure = drawn(draw_reliability(shown.reliability))
+            write_whole(self.folder / "reliability.png", figure)
+        unfit = not_for(self.crop_set, tested=left_out is not None)
+        return msgspec.structs.replace(shown, seen=seen(self.crop_set), not_for=unfit)
+
+
+def frames_of(crop_set: CropSet, chosen: NDArray[np.int64]) -> tuple[str, ...]:
+    """The image of each of these crops; none where an image is one ready crop."""
+    rows = [crop_set.index.rows[i] for i in chosen]
+    ready = any(row.x_px is None for row in rows)
+    return () if ready else tuple(row.image.path for row in rows)
 
 
 def pixel_rules(rules: CropRules, reference: Reference) -> PixelRules:
@@ -227,4 +246,5 @@ def joined(parts: list[LeftOut]) -> LeftOut:
         folds=np.concatenate([part.folds for part in parts]),
         groups=tuple(group for part in parts for group in part.groups),
         distances=np.concatenate([part.distances for part in parts]),
+        images=tuple(image for part in parts for image in part.images),
     )

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from parfocal import __version__
 from parfocal_training.dataset import NAME_RULE
 from parfocal_training.detector.recipe import RECIPES as DETECTOR_RECIPES
-from parfocal_training.recipe import FIELD, RECIPES
-
+from parfocal_training.errors import UsageError
+from parfocal_training.recipe import FIELD, RECIPES, Recipe
 
 Commands = Any
 """The sub-parsers of `parfocal-train`; argparse has no public type for them."""
@@ -142,24 +144,21 @@ def _crops_options(command: argparse.ArgumentParser) -> None:
 def _fit_options(command: argparse.ArgumentParser) -> None:
     shared_options(command)
     command.add_argument("crops", type=Path, help="folder made by parfocal-train crops")
-    command.add_argument(
-        "--recipe",
-        choices=sorted(RECIPES),
-        default=FIELD.name,
-        help="field: augmented, one-cycle, averaged; paper: constant rate, as published",
-    )
+    recipe_options(command, default=FIELD.name)
     command.add_argument(
         "--folds",
         type=not_below_zero,
         default=5,
         help="parts of the cross-validation over groups; 0: none, then nothing is measured",
     )
-    command.add_argument("--epochs", type=whole_above_zero, help="None: as the recipe says")
     command.add_argument(
-        "--batch", type=not_below_zero, help="crops a step; 0: 5 %% of them; None: as the recipe"
+        "--error-rate",
+        type=between_0_and_1,
+        default=0.05,
+        metavar="SHARE",
+        help="share of a new group's cells that may be accepted and wrong; abstention is set to "
+        "keep it where the number of groups allows a guarantee",
     )
-    command.add_argument("--order", choices=("conv-relu-bn", "conv-bn-relu"), help="layer order")
-    command.add_argument("--precision", choices=("bf16", "f32"), help="None: as the recipe says")
     command.add_argument("--seed", type=not_below_zero, default=1, help="of weights and batches")
     command.add_argument("--fold-seed", type=not_below_zero, default=0, help="of the folds")
     command.add_argument(
@@ -171,11 +170,69 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def recipe_options(command: argparse.ArgumentParser, default: str) -> None:
+    """Options that choose a recipe and change parts of it."""
+    command.add_argument(
+        "--recipe",
+        choices=sorted(RECIPES),
+        default=default,
+        help="; ".join(f"{name}: {recipe.about}" for name, recipe in RECIPES.items()),
+    )
+    command.add_argument("--epochs", type=whole_above_zero, help="None: as the recipe says")
+    command.add_argument(
+        "--batch", type=not_below_zero, help="crops a step; 0: 5 %% of them; None: as the recipe"
+    )
+    command.add_argument("--order", choices=("conv-relu-bn", "conv-bn-relu"), help="layer order")
+    command.add_argument("--precision", choices=("bf16", "f32"), help="None: as the recipe says")
+    command.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change any other part of the recipe, for example augmentation.zoom=0.3 or "
+        "network=compact",
+    )
+
+
+def recipe_from(options: argparse.Namespace) -> Recipe:
+    """The recipe that `recipe_options` asked for.
+
+    Raises
+    ------
+    UsageError
+        `--set` names no part of a recipe, or gives it a value that it cannot have.
+    """
+    values: dict[str, Any] = msgspec.to_builtins(RECIPES[options.recipe])
+    for name in ("epochs", "batch", "order", "precision"):
+        if getattr(options, name) is not None:
+            values[name] = getattr(options, name)
+    for pair in options.set:
+        name, _, value = pair.partition("=")
+        *outer, last = name.split(".")
+        place = values[outer[0]] if outer and isinstance(values.get(outer[0]), dict) else values
+        if last not in place or len(outer) > 1 or (outer and place is values):
+            known = ", ".join(RECIPES[options.recipe].flat())
+            raise UsageError(f"--set {pair}: a recipe has no '{name}', it has {known}")
+        place[last] = value
+    try:
+        return msgspec.convert(values, Recipe, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--set gives a value that cannot be used: {error}") from error
+
+
 def above_zero(text: str) -> float:
     """A number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def between_0_and_1(text: str) -> float:
+    """A number above 0 and below 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number between 0 and 1")
     return value
 
 

@@ -6,16 +6,27 @@ from typing import Literal
 import msgspec
 
 from parfocal_training.augment import PAPER, Augmentation
-from parfocal_training.model import LayerOrder
+from parfocal_training.model import LayerOrder, Network
+
+Balance = Literal["crops", "groups"]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """How a network is trained; the defaults are the recipe `field`, made for small data sets."""
 
     name: str = "field"
-    order: LayerOrder = "conv-relu-bn"
+    about: str = "augmented, one-cycle, averaged"
+    network: Network = "paper"
+    # None: as the network has it; the paper's text says conv-relu-bn.
+    order: LayerOrder | None = None
     # Few crops make noisy gradients; about 800 steps in all let the loss settle.
     epochs: int = 60
+    # Above 0: so many crops pass through training whatever the size of the data, in place of
+    # `epochs`. Pools of different size are then compared at equal work.
+    crops_seen: int = 0
+    # Crops seen in self-label pre-training (Yao et al. 2019, Fig. 5) on all unlabelled crops of
+    # the set, before the labels are shown.
+    pretraining: int = 0
     # The paper asks for about 5 % of the data; 8 of about 100 crops is that, and stays in cache.
     batch: int = 8
     # One-cycle (Smith 2018): a high middle rate flattens the minimum, the descent to 0 settles it.
@@ -34,7 +45,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     average_decay: float = 0.99
     # bfloat16 convolutions are 2.5 times as fast on CPUs that have them; weights stay float32.
     precision: Literal["bf16", "f32"] = "bf16"
+    # What an epoch draws equally often: crops, or flasks (fields) whatever their number of crops.
+    balance: Balance = "crops"
+    # mixup (Zhang et al. 2018): blends of two crops with blended truth.
+    mixup: bool = False
+    # Probability of mixing the statistics of early maps between crops (MixStyle, Zhou et al. 2021).
+    mix_statistics: float = 0.0
     augmentation: Augmentation = Augmentation(flips=True, zoom=0.1)
+
+    def for_crops(self, n_crops: int) -> "Recipe":
+        """The recipe with its number of epochs settled for so many training crops."""
+        if not self.crops_seen:
+            return self
+        epochs = max(1, round(self.crops_seen / n_crops))
+        return msgspec.structs.replace(self, epochs=epochs, crops_seen=0)
 
     def batch_of(self, n_crops: int) -> int:
         """Crops in one step; `batch` 0 asks for the paper's 5 % of the data, at least 2 for BN."""
@@ -60,6 +84,7 @@ FIELD = Recipe()
 
 PAPER_RECIPE = Recipe(
     name="paper",
+    about="constant rate, as published",
     epochs=100,  # authors' script
     batch=0,  # text: about 5 % of the data
     schedule="constant",  # text: fixed rate
@@ -73,4 +98,14 @@ PAPER_RECIPE = Recipe(
     augmentation=PAPER,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (FIELD, PAPER_RECIPE)}
+FLASK = Recipe(
+    name="flask",
+    about="compact network, varied in what differs between flasks: size, focus, noise",
+    network="compact",
+    crops_seen=6000,
+    precision="f32",
+    # Flasks differ in cell size by about 12 % (SD) and in focus by a micrometre or two.
+    augmentation=Augmentation(flips=True, zoom=0.3, blur_sigma_px=2.5, noise_levels=6.0),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (FIELD, PAPER_RECIPE, FLASK)}

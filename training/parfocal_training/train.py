@@ -1,33 +1,54 @@
 """The training loop, once and in sight: augment, normalize, forward, backward, step, average."""
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from parfocal.normalize import Reference
+from parfocal.types import Gray
 from parfocal_training.augment import augment, centre
-from parfocal_training.model import ConvNet, ConvNetConfig, initialized
+from parfocal_training.model import ConvNet, ConvNetConfig, draw, initialized
 from parfocal_training.normalize import normalize_batch
-from parfocal_training.recipe import Recipe
+from parfocal_training.recipe import Balance, Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """Raw crops on the training device: (n, s, s) uint8 or int32 levels, labels (n,) int64."""
+    """Raw crops on the training device: (n, s, s) uint8 or int32 levels.
+
+    `labels` (n,) int64; `groups` (n,) int64 numbers the flask or field of each crop.
+    """
 
     crops: Tensor
     labels: Tensor
+    groups: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def of(self, chosen: Tensor) -> "Labelled":
         """The crops with these indices (m,)."""
-        return Labelled(self.crops[chosen], self.labels[chosen])
+        return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen])
+
+    @classmethod
+    def on(
+        cls, device: torch.device, crops: Gray, labels: NDArray[np.int64], groups: Sequence[str]
+    ) -> "Labelled":
+        """The arrays (n, s, s) and (n,) on a device; PyTorch computes little on uint16."""
+        wide = crops if crops.dtype == np.uint8 else crops.astype(np.int32)
+        number = {name: i for i, name in enumerate(sorted(set(groups)))}
+        return cls(
+            torch.from_numpy(wide).to(device),
+            torch.from_numpy(labels).to(device),
+            torch.tensor([number[name] for name in groups], dtype=torch.int64, device=device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +114,19 @@ def train(
     while state.epoch < recipe.epochs:
         model.train()
         losses, right = torch.zeros(steps), 0
-        order = torch.randperm(len(crops), generator=state.generator, device=device)  # (n,)
+        order = drawn(crops, recipe.balance, state.generator)  # (n,)
         for step in range(steps):
             batch = crops.of(order[step * size : (step + 1) * size])
             varied = augment(  # (b, 224, 224), integer levels
                 batch.crops, recipe.augmentation, model.config.crop_px, state.generator
             )
             x = normalize_batch(varied, reference)[:, None]  # (b, 1, 224, 224), after augmentation
+            truth = F.one_hot(batch.labels, model.config.classes).float()  # (b, classes)
+            if recipe.mixup:
+                x, truth = mixed_up(x, truth, state.generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                logits, _ = model(x)  # (b, classes)
-            loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
+                logits, _ = model(x, recipe.mix_statistics, state.generator)  # (b, classes)
+            loss = F.cross_entropy(logits, truth, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             done = state.epoch * steps + step
@@ -116,6 +140,33 @@ def train(
         yield _epoch(
             state, held_out, recipe, reference, losses.mean().item(), right / (steps * size)
         )
+
+
+def drawn(crops: Labelled, balance: Balance, generator: torch.Generator) -> Tensor:
+    """The order in which an epoch visits the crops: (n,) indices.
+
+    `groups` draws with replacement so that every flask (or field) comes equally often, and every
+    class; `crops` visits each crop once.
+    """
+    n, device = len(crops), crops.labels.device
+    if balance == "crops":
+        return torch.randperm(n, generator=generator, device=device)
+    in_group = torch.bincount(crops.groups)[crops.groups].double()  # (n,)
+    weight = 1 / in_group
+    for label in torch.unique(crops.labels):
+        mine = crops.labels == label
+        weight[mine] /= weight[mine].sum()
+    return torch.multinomial(weight, n, replacement=True, generator=generator)
+
+
+def mixed_up(x: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each crop blended with another, its truth likewise (mixup, Zhang et al. 2018).
+
+    One weight a batch, Beta(1/2, 1/2). Shapes as given: (b, 1, h, w) and (b, classes).
+    """
+    other = torch.randperm(len(x), generator=generator, device=x.device)
+    share = math.sin(draw(generator) * math.pi / 2) ** 2
+    return share * x + (1 - share) * x[other], share * truth + (1 - share) * truth[other]
 
 
 def average(state: TrainingState, decay: float, done: int) -> None:

@@ -1,13 +1,18 @@
 """`parfocal model`: list, show and test bundles."""
 
 import argparse
+import os
+from pathlib import Path
 
 from parfocal import console
-from parfocal.bundle import DetectorBundle, load_any, shipped
+from parfocal.bundle import Bundle, BundleError, DetectorBundle, load_any, shipped
 from parfocal.card import DetectorCard
 from parfocal.classify import CPU, OnnxClassifier
-from parfocal.commands.arguments import Commands, command, jsonable, print_json
+from parfocal.commands.arguments import OK, Commands, command, jsonable, print_json
+from parfocal.follow import OutputError
+from parfocal.modelpage import model_page
 from parfocal.onnxdetector import OnnxDetector
+from parfocal.score import write_output
 
 
 def add_model(commands: Commands) -> None:
@@ -22,6 +27,10 @@ def add_model(commands: Commands) -> None:
     ):
         action = command(what, name, text, run)
         action.add_argument("bundle", metavar="BUNDLE", help="a shipped name or a bundle file")
+        if name == "show":
+            action.add_argument("--html", type=Path, metavar="FILE",
+                                help="write the card there as one page to keep or send; "
+                                "classifiers only")  # fmt: skip
         if name == "test":
             action.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         jsonable(action)
@@ -42,18 +51,34 @@ def run_model_list(options: argparse.Namespace) -> None:
             print(f"{name}  {card.version}  {what}  {card.description}")
 
 
-def run_model_show(options: argparse.Namespace) -> None:
+def run_model_show(options: argparse.Namespace) -> int:
     """`parfocal model show`."""
     bundle = load_any(options.bundle)
+    if options.html:
+        return _write_page(bundle, options)
     if options.json:
         print_json({"sha256": bundle.sha256, "card": bundle.card})
+    elif isinstance(bundle, DetectorBundle):
+        console.out().print(console.detector_card_table(bundle), soft_wrap=False)
     else:
-        table = (
-            console.detector_card_table(bundle)
-            if isinstance(bundle, DetectorBundle)
-            else console.card_table(bundle)
+        for part in console.card_shown(bundle):
+            console.out().print(part, soft_wrap=False)
+    return OK
+
+
+def _write_page(bundle: Bundle | DetectorBundle, options: argparse.Namespace) -> int:
+    if isinstance(bundle, DetectorBundle):
+        raise BundleError(
+            f"{bundle.path.name} is a detector, whose card has no page: leave out --html"
         )
-        console.out().print(table, soft_wrap=False)
+    if os.path.realpath(options.html) == os.path.realpath(bundle.path):
+        raise OutputError(f"{options.html} is the model itself: name another file")
+    write_output(options.html, model_page(bundle).encode())
+    if options.json:
+        print_json({"sha256": bundle.sha256, "html": str(options.html)})
+    else:
+        console.out().print(f"the card of {bundle.card.name} is in {options.html}")
+    return OK
 
 
 def run_model_test(options: argparse.Namespace) -> None:
