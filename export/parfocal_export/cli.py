@@ -11,20 +11,24 @@ import msgspec
 from rich.console import Console
 
 from parfocal import __version__
-from parfocal.bundle import load_any
+from parfocal.bundle import Bundle, BundleError, load, load_any
 from parfocal.card import ClassifierCard, DetectorCard
 from parfocal_export.about import read_about
 from parfocal_export.bundle import make_bundle
 from parfocal_export.detector import make_detector_bundle
+from parfocal_export.remeasure import remeasured
+from parfocal_training import cropset
 from parfocal_training.checkpoint import read_checkpoint
 from parfocal_training.detector.checkpoint import is_detector, read_detector
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_IO,
+    DataError,
     TrainingError,
     sentence,
 )
+from parfocal_training.options import between_0_and_1
 from parfocal_training.write import write_whole
 
 log = logging.getLogger(__name__)
@@ -37,12 +41,19 @@ def parser() -> argparse.ArgumentParser:
         description="Make the model that parfocal runs from a training, and prove that they agree.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    top.add_argument("checkpoint", type=Path, help="folder made by parfocal-train")
+    top.add_argument("checkpoint", type=Path,
+                     help="folder made by parfocal-train; with --measure a bundle")  # fmt: skip
     top.add_argument("-o", "--out", type=Path, required=True, help="ONNX file to write")
     top.add_argument("--about", type=Path, help="TOML: name, version, licence, description, ...")
     top.add_argument("--name", help="of the model; goes before the file's")
     top.add_argument("--model-version", help="of the model; goes before the file's")
     top.add_argument("--licence", help="of the weights; goes before the file's")
+    top.add_argument("--measure", type=Path, metavar="CROPS",
+                     help="keep the weights of a bundle, and let these crops of flasks that it "
+                     "never saw decide its calibration, limits and figures")  # fmt: skip
+    top.add_argument("--error-rate", type=between_0_and_1, default=0.05, metavar="SHARE",
+                     help="of --measure: share of a new group's cells that may be accepted and "
+                     "wrong")  # fmt: skip
     top.add_argument("--precision", choices=("f32",), default="f32", help="of the weights")
     top.add_argument("--json", action="store_true", help="JSON Lines on stdout, nothing else")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -55,27 +66,51 @@ def export(options: argparse.Namespace, console: Console) -> None:
     given = {"name": options.name, "version": options.model_version, "licence": options.licence}
     about, now = read_about(options.about, given), datetime.now(UTC)
     card: ClassifierCard | DetectorCard
-    if is_detector(options.checkpoint):
+    extra: dict[str, object]
+    if options.measure:
+        crop_set = cropset.load(options.measure)
+        bundle = finished(options.checkpoint)
+        data, card = remeasured(bundle, crop_set, about, options.error_rate, now)
+        what, extra, worst = " / ".join(card.classes), {"classes": card.classes}, 0.0
+    elif is_detector(options.checkpoint):
         detector, net = read_detector(options.checkpoint)
         data, card, worst = make_detector_bundle(detector, net, about, now)
-        what, extra = "a detector", dict[str, object](kind="detector")
+        what, extra = "a detector", {"kind": "detector"}
     else:
         checkpoint, model = read_checkpoint(options.checkpoint)
         data, card, worst = make_bundle(checkpoint, model, about, now)
         what, extra = " / ".join(card.classes), {"classes": card.classes}
     write_whole(options.out, data)
-    bundle = load_any(str(options.out))
-    report = {"out": str(options.out), "sha256": bundle.sha256, "bytes": len(data),
+    written = load_any(str(options.out))
+    report = {"out": str(options.out), "sha256": written.sha256, "bytes": len(data),
               "name": card.name, **extra, "parity": worst}  # fmt: skip
     if options.json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         return
+    proof = (
+        f"its graph unchanged, measured on {options.measure}"
+        if options.measure
+        else f"within {worst:.1g} of the trained network"
+    )
     console.print(
-        f"{options.out}: {card.name} {card.version}, {what}, "
-        f"{len(data) / 1e6:.1f} MB, within {worst:.1g} of the trained network",
+        f"{options.out}: {card.name} {card.version}, {what}, {len(data) / 1e6:.1f} MB, {proof}",
         soft_wrap=True,
     )
-    console.print(f"sha256 {bundle.sha256}", soft_wrap=True)
+    console.print(f"sha256 {written.sha256}", soft_wrap=True)
+
+
+def finished(path: Path) -> Bundle:
+    """The bundle that is to be measured.
+
+    Raises
+    ------
+    DataError
+        It is none, or must not be used.
+    """
+    try:
+        return load(str(path))
+    except BundleError as error:
+        raise DataError(str(error)) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,138 @@
+"""A finished bundle measured on flasks that it never saw: the same weights, a new card.
+
+What a model can be trusted with depends on the laboratory. The crops of your own flasks decide
+the calibration, the limits of abstention, novelty and shift, and every figure of the card.
+"""
+
+from datetime import datetime
+
+import msgspec
+import numpy as np
+import onnx
+
+from parfocal.bundle import METADATA_KEY, Bundle
+from parfocal.calibrate import NoveltyScore
+from parfocal.card import ClassifierCard
+from parfocal.classify import OnnxClassifier
+from parfocal.normalize import normalize
+from parfocal_export.about import About
+from parfocal_training.cropset import CropSet
+from parfocal_training.crossvalidate import group_folds
+from parfocal_training.errors import DataError
+from parfocal_training.evaluate import LeftOut, measure
+from parfocal_training.novelty import thinned
+
+MOST_FOLDS = 5
+BATCH = 64
+
+
+def remeasured(
+    bundle: Bundle, crop_set: CropSet, about: About, error_rate: float, now: datetime
+) -> tuple[bytes, ClassifierCard]:
+    """The bundle with the card that these crops give it; its graph is the same.
+
+    Temperature and thresholds are fitted on all of the crops; the stated figures are those of each
+    part of them by what the other parts decide.
+
+    Raises
+    ------
+    DataError
+        The crops were cut in another way, are of other lines, or were trained on.
+    """
+    check_fit(bundle.card, crop_set)
+    left_out = answered(bundle, crop_set)
+    kind = crop_set.index.group_kind
+    measured = measure(left_out, kind, 0, error_rate, bundle.card.classes)
+    old = bundle.card
+    card = msgspec.structs.replace(
+        old,
+        name=about.name,
+        version=about.version,
+        licence=about.licence,
+        created_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        description=about.description or old.description,
+        attribution=about.attribution or old.attribution,
+        calibration=measured.calibration,
+        abstention=measured.abstention,
+        confusion=measured.confusion,
+        novelty=msgspec.structs.replace(old.novelty, scores=thinned(left_out.distances)),
+        training=msgspec.structs.replace(old.training, metrics=measured.metrics),
+        caveats=(*(about.caveats or old.caveats), *measured.caveats),
+        reliability=measured.reliability,
+        per_group=measured.per_group,
+        shift=measured.shift,
+        not_for=about.not_for or old.not_for,
+    )
+    return with_card(bundle.data, card), card
+
+
+def check_fit(card: ClassifierCard, crop_set: CropSet) -> None:
+    """Whether the crops can measure this model.
+
+    Raises
+    ------
+    DataError
+        They cannot; the message says why.
+    """
+    rules, pixels = crop_set.index.rules, card.prepare.pixels
+    strange = sorted(set(crop_set.classes) - set(card.classes))
+    if strange or len(crop_set.classes) < 2:
+        raise DataError(
+            f"the crops are of {', '.join(crop_set.classes)}, the model tells apart "
+            f"{', '.join(card.classes)}: give crops of these lines (parfocal-train crops "
+            "--class-names OLD=NEW renames)"
+        )
+    made = (rules.um_per_px, rules.crop_px, rules.flat_field_um)
+    wanted = (pixels.um_per_px, pixels.crop_px, pixels.flat_field_um)
+    if made != wanted:
+        raise DataError(
+            f"the crops were cut at {made[0]} um/px, {made[1]} px, flat field {made[2]} um; the "
+            f"model wants {wanted[0]}, {wanted[1]} and {wanted[2]}: cut them again"
+        )
+    shared = set(crop_set.sha256s) & set(card.training.data_sha256s)
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {len(crop_set.sha256s)} images were trained on: a model is measured "
+            "on flasks that it never saw"
+        )
+
+
+def answered(bundle: Bundle, crop_set: CropSet) -> LeftOut:
+    """What the model says of every crop, through the daemon's own engine."""
+    classifier = OnnxClassifier(bundle, "cpu")
+    reference = bundle.card.prepare.pixels.reference_distribution()
+    every = np.arange(len(crop_set))
+    parts = [
+        classifier(normalize(crop_set.bare(some), reference))
+        for some in np.array_split(every, max(1, len(every) // BATCH))
+    ]
+    logits, lca = (np.concatenate([getattr(p, name) for p in parts]) for name in ("logits", "lca"))
+    names, rows = bundle.card.classes, crop_set.index.rows
+    labels = np.array([names.index(row.image.cell_line) for row in rows], np.int64)
+    per_class = [
+        len({g for g, c in zip(crop_set.groups, labels, strict=True) if c == label})
+        for label in np.unique(labels)
+    ]
+    present = tuple(names[label] for label in np.unique(labels))
+    dense = np.searchsorted(np.unique(labels), labels).astype(np.int64)
+    ready = any(row.x_px is None for row in rows)
+    return LeftOut(
+        logits=logits.astype(np.float64),
+        labels=labels,
+        folds=group_folds(dense, crop_set.groups, min(MOST_FOLDS, *per_class), 0, present),
+        groups=crop_set.groups,
+        distances=NoveltyScore(bundle.card.novelty, len(names)).distance(lca),
+        images=() if ready else tuple(row.image.path for row in rows),
+        tested=f"test of the finished model on '{crop_set.index.data}', which it never saw,",
+    )
+
+
+def with_card(data: bytes, card: ClassifierCard) -> bytes:
+    """The same graph with another card."""
+    proto = onnx.load_from_string(data)
+    for entry in proto.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = msgspec.json.encode(card).decode()
+    onnx.checker.check_model(proto)
+    out: bytes = proto.SerializeToString()
+    return out
