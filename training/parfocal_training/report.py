@@ -26,6 +26,7 @@ PAGE = """\
   h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
   table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
   th, td { padding: .25rem .75rem; text-align: left; border-bottom: 1px solid #8884; }
+  td { white-space: nowrap; }
   td.number, th.number { text-align: right; }
   .wide { overflow-x: auto; }
   figure { margin: 1.5rem 0; } figure img { max-width: 100%; background: white; }

@@ -98,7 +98,7 @@ def _pairs(seed: int) -> Iterator[Planned]:
             density = exp(rng.uniform(log(least), log(most)))
             passage = int(rng.integers(*PAIR_PASSAGES))
             flask = draw_flask(rng, ((kind, 1.0),), density, passage)
-            name = f"pair{pair + 1}-{kind.name}"
+            name = f"sim-{seed}-pair{pair + 1}-{kind.name}"
             yield Planned(flask, name, kind.name, f"{density:.0f}", passage, str(pair + 1))
 
 
@@ -111,5 +111,5 @@ def _densities(seed: int) -> Iterator[Planned]:
                     rng = np.random.default_rng((seed, 2, *map(ord, f"{kind.name}{word}{copy}"),
                                                  passage))  # fmt: skip
                     flask = draw_flask(rng, ((kind, 1.0),), density, passage)
-                    name = f"{kind.name}-{word}-p{passage}{copy}"
+                    name = f"sim-{seed}-{kind.name}-{word}-p{passage}{copy}"
                     yield Planned(flask, name, kind.name, word, passage)

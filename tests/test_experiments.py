@@ -1,0 +1,392 @@
+"""`parfocal-train experiment`: designs never leak, runs resume, the report says what was done."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from parfocal.card import DetectorRules
+from parfocal.normalize import Reference
+from parfocal.prepare import CROP_PX
+from parfocal_export.question import golden_crops
+from parfocal_training import cropset
+from parfocal_training.adapt import answers, with_statistics_of
+from parfocal_training.cli import main
+from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
+from parfocal_training.dataset import Row
+from parfocal_training.errors import DataError
+from parfocal_training.experiments import designs
+from parfocal_training.experiments.designs import Run
+from parfocal_training.experiments.newflask import METHODS, new_flask
+from parfocal_training.experiments.running import HeldOutResult, RunResult
+from parfocal_training.experiments.summary import figures
+from parfocal_training.model import ConvNet, ConvNetConfig, compact, initialized
+from parfocal_training.pretraining import pretrain
+from parfocal_training.recipe import FLASK
+from parfocal_training.train import Epoch, Labelled, begin
+
+LINES = ("A", "B")
+QUICK = (
+    "--recipe", "flask", "--set", "crops_seen=0", "augmentation.zoom=0", "--epochs", "1",
+    "--batch", "8", "--repeats", "1", "--devices", "cpu",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rows_of(pairs: int, fields: int, cells: int = 1, paired: bool = True) -> list[CropRow]:
+    """Flasks of two lines: `pairs` of each, their fields, and cells in every field."""
+    out = []
+    for pair in range(pairs):
+        for line in LINES:
+            flask = f"{line}{pair}"
+            for i in range(fields):
+                image = Row(
+                    path=f"{flask}-{i}.png", cell_line=line, flask=flask, group=flask,
+                    pair=str(pair) if paired else "", density=("low", "high")[pair % 2],
+                    passage=("5", "20")[pair // 2 % 2],
+                )  # fmt: skip
+                out += [CropRow(image=image, sha256=f"{flask}{i}", x_px=float(c), y_px=0.0)
+                        for c in range(cells)]  # fmt: skip
+    return out
+
+
+def set_of(rows: list[CropRow], drawn: bool = False) -> CropSet:
+    """A crop set of these rows; without drawing its pixels are empty."""
+    crops = np.zeros((len(rows), 1, 1), np.uint8)
+    if drawn:
+        crops = golden_crops(len(rows), CROP_PX, np.random.default_rng(3))
+        crops[[row.image.cell_line == "B" for row in rows]] ^= 255
+    rules = CropRules(
+        um_per_px=0.5, crop_px=CROP_PX, margin_px=0, flat_field_um=0.0,
+        detector=DetectorRules(name="external"),
+    )  # fmt: skip
+    index = CropIndex(data="drawn", classes=LINES, group_kind="flask", rules=rules,
+                      rows=tuple(rows))  # fmt: skip
+    return CropSet(crops, index)
+
+
+def flasks(crop_set: CropSet, cells: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> set[str]:
+    return {crop_set.index.rows[i].image.flask for i in cells}
+
+
+def test_cross_trains_on_every_pool_and_tests_on_pairs_outside_it() -> None:
+    crop_set = set_of(rows_of(4, 2))
+    runs = designs.cross(crop_set, 1, seed=0)
+    counts = dict.fromkeys((1, 2, 3), 0)
+    for run in runs:
+        for test in run.tests:
+            counts[int(test.series[0])] += 1
+            assert not flasks(crop_set, run.train) & flasks(crop_set, test.cells)
+    assert counts == {1: 12, 2: 12, 3: 4}  # the paper's runs
+    assert len(runs) == 4 + 6 + 4 and len({run.name for run in runs}) == 14
+
+
+@pytest.mark.parametrize("design", [designs.within, designs.same_type])
+def test_a_split_inside_a_flask_never_divides_a_field(design: object) -> None:
+    crop_set = set_of(rows_of(2, 5, cells=3))
+    runs = design(crop_set, 3, 1)  # type: ignore[operator]
+    rows = crop_set.index.rows
+    assert len(runs) == 2 * 3
+    for run in runs:
+        (test,) = run.tests
+        sides = [{rows[i].image.path for i in cells} for cells in (run.train, test.cells)]
+        assert not sides[0] & sides[1]
+        for cells in (run.train, test.cells):
+            assert set(run.labels(crop_set, cells)) == {0, 1}
+        assert len(test.cells) == 2 * 3  # a fifth of five fields of each class
+    first, second = (set(run.tests[0].cells) for run in runs[:2])
+    assert first != second  # every repeat draws anew
+
+
+def test_splitting_cells_as_the_paper_did_divides_fields() -> None:
+    crop_set = set_of(rows_of(1, 2, cells=10))
+    (run,) = designs.within(crop_set, 1, 1, split="crop")
+    rows = crop_set.index.rows
+    assert {rows[i].image.path for i in run.train} & {
+        rows[i].image.path for i in run.tests[0].cells
+    }
+
+
+def test_same_type_tells_flasks_of_one_line_apart() -> None:
+    crop_set = set_of(rows_of(2, 5))
+    for run in designs.same_type(crop_set, 1, 1):
+        assert run.target == "flask"
+        line = {crop_set.index.rows[i].image.cell_line for i in run.train}
+        assert len(line) == 1 and set(run.classes) == flasks(crop_set, run.train)
+
+
+def test_density_tests_only_flasks_that_were_not_trained_on() -> None:
+    crop_set = set_of(rows_of(8, 2))
+    runs = designs.density(crop_set, 2, 1)
+    assert len(runs) == 2 * (4 + 2)  # four conditions and two mixed ones, twice
+    for run in runs:
+        trained = flasks(crop_set, run.train)
+        for test in run.tests:
+            assert not trained & flasks(crop_set, test.cells)
+        assert len(run.tests) == 4
+        if run.trained_on.startswith("mixed"):
+            words = {crop_set.index.rows[i].image.density for i in run.train}
+            assert words == {"low", "high"}
+
+
+def test_pools_grow_and_never_hold_the_pair_that_is_tested() -> None:
+    crop_set = set_of(rows_of(4, 2, paired=False))  # pairs are made by density and passage
+    runs = designs.pooled(crop_set, 2, 1)
+    for repeat in "12":
+        mine = [run for run in runs if run.name.endswith(f"-{repeat}")]
+        sizes = [len(flasks(crop_set, run.train)) for run in mine]
+        assert sizes == [2, 4, 6]
+        for smaller, larger in itertools.pairwise(mine):
+            assert set(smaller.train) < set(larger.train)
+        assert all(not set(run.train) & set(run.tests[0].cells) for run in mine)
+
+
+def test_the_benchmark_of_new_flasks_trains_every_method_on_the_same_cells() -> None:
+    crop_set = set_of(rows_of(4, 2))
+    runs = new_flask(crop_set, 1, 1)
+    by_method: dict[str, set[bytes]] = {}
+    for run in runs:
+        by_method.setdefault(run.tests[0].series, set()).add(run.train.tobytes())
+        assert run.recipe is not None
+    singles = [by_method[method] for method in METHODS]
+    assert all(one == singles[0] for one in singles)
+    assert len(by_method) == len(METHODS) + 1  # and the pools of three
+
+
+@pytest.mark.parametrize(
+    ("rows", "design", "said"),
+    [
+        (rows_of(1, 3), "cross", "1 pair of flasks leaves none to test on"),
+        (rows_of(2, 1), "within", "an 80/20 split needs two"),
+        (rows_of(1, 3), "same_type", "needs two flasks of one cell line"),
+        ([row for row in rows_of(2, 2) if row.image.flask != "B1"], "cross", "pair 1 has no B"),
+    ],
+)
+def test_what_an_experiment_lacks_is_named(rows: list[CropRow], design: str, said: str) -> None:
+    crop_set = set_of(rows)
+    with pytest.raises(DataError, match=said):
+        getattr(designs, design)(crop_set, 1, 1)
+
+
+def test_a_missing_column_is_named_with_its_images() -> None:
+    rows = [
+        msgspec.structs.replace(row, image=msgspec.structs.replace(row.image, passage=""))
+        for row in rows_of(4, 2)
+    ]
+    with pytest.raises(DataError, match=r"column passage .* 16 have none \(first: 'A0-0.png'\)"):
+        designs.density(set_of(rows), 1, 1)
+
+
+def result_of(runs: int, right: float, cells: tuple[int, ...]) -> list[RunResult]:
+    """Runs that answer this share of the same cells rightly."""
+    n = round(right * len(cells))
+    logits = tuple((1.0, 0.0) if i < n else (0.0, 1.0) for i in range(len(cells)))
+    test = HeldOutResult(series="s", on="p", cells=cells, labels=(0,) * len(cells),
+                      logits={"plain": logits})  # fmt: skip
+    epoch = Epoch(1, 1, 0.5, 0.5, None, None)
+    return [
+        RunResult(plan="", name=str(i), trained_on="t", classes=LINES, n_train=1, seconds=1,
+                  history=(epoch,), tests=(test,))
+        for i in range(runs)
+    ]  # fmt: skip
+
+
+def test_repeats_on_the_same_flasks_do_not_pass_for_more_flasks() -> None:
+    crop_set = set_of(rows_of(5, 4, cells=2))
+    cells = tuple(range(0, len(crop_set), 2))
+    spans = []
+    for repeats in (1, 10):
+        (one,) = figures(result_of(repeats, 0.7, cells), crop_set, 1, crop_set.groups)
+        assert one.accuracy == pytest.approx(0.7) and one.n_units == 10
+        assert one.n_tests == repeats and one.n_cells == len(cells)
+        spans.append(one.high - one.low)
+    assert spans[1] == pytest.approx(spans[0])
+    assert spans[0] > 0.3  # ten flasks, some all right and some all wrong
+
+
+def test_an_interval_over_units_needs_no_cell_to_be_independent() -> None:
+    crop_set = set_of(rows_of(1, 1, cells=50))
+    (one,) = figures(result_of(1, 0.5, tuple(range(50))), crop_set, 1, crop_set.groups)
+    assert (one.low, one.high) == (
+        0.5,
+        0.5,
+    ) and one.n_units == 1  # one flask says nothing of others
+    assert one.paper_high - one.paper_low > 0.2
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crops")
+    cropset.save(set_of(rows_of(2, 4), drawn=True), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("experiments") / "cross"
+    code = main(["experiment", "cross", str(crops), "-o", str(out), *QUICK, "--jobs", "1",
+                 "--answer", "plain", "with-control"])  # fmt: skip
+    assert code == 0
+    return out
+
+
+def test_an_experiment_writes_figures_and_one_page(finished: Path) -> None:
+    figures = json.loads((finished / "figures.json").read_bytes())
+    assert [(one["series"], one["variant"]) for one in figures] == [
+        ("1 of 2 pairs", "plain"), ("1 of 2 pairs", "with-control"),
+    ]  # fmt: skip
+    for one in figures:
+        assert one["n_tests"] == 2 and one["n_cells"] == 16 and one["n_units"] == 4
+        assert 0 <= one["low"] <= one["accuracy"] <= one["high"] <= 1
+    page = (finished / "report.html").read_text()
+    assert "about 70 % or less from one pair" in page and "Log of the runs" in page
+    assert 'src="data:image/png' in page and "http" not in page.split("</style>")[1]
+
+
+def test_an_interrupted_experiment_goes_on_and_gives_the_same_figures(
+    finished: Path, crops: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    (again / "runs").mkdir(parents=True)
+    (again / "plan.json").write_bytes((finished / "plan.json").read_bytes())
+    kept = sorted((finished / "runs").iterdir())[0]
+    (again / "runs" / kept.name).write_bytes(kept.read_bytes())
+    command = ["experiment", "cross", str(crops), *QUICK, "--answer", "plain", "with-control"]
+    assert main([*command, "-o", str(again), "--jobs", "1"]) == 2  # not without --resume
+    assert main([*command, "-o", str(again), "--jobs", "1", "--resume"]) == 0
+    assert (again / "figures.json").read_bytes() == (finished / "figures.json").read_bytes()
+
+
+def test_results_of_other_settings_are_refused(
+    finished: Path, crops: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ["experiment", "cross", str(crops), "-o", str(finished), *QUICK, "--resume"]
+    assert main([*command, "--seed", "2", "--jobs", "1"]) == 2
+    assert "was begun with other data or options" in caplog.text
+
+
+def test_two_processes_give_what_one_gives(finished: Path, crops: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two"
+    code = "import sys; from parfocal_training.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = ["experiment", "cross", str(crops), "-o", str(out), *QUICK, "--jobs", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--answer", "plain", "with-control"],
+        capture_output=True, text=True, timeout=55,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (out / "figures.json").read_bytes() == (finished / "figures.json").read_bytes()
+
+
+def test_a_plan_is_printed_before_anything_is_trained(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "never"
+    command = ["experiment", "within", str(crops), "-o", str(out), *QUICK, "--plan-only", "--json"]
+    assert main(command) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["networks"] == 2 and plan["tests"] == 2
+    assert plan["crop_steps"] == 2 * 6 and plan["seconds"] > 0
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("augmentation.zom=1", "a recipe has no 'augmentation.zom'"),
+        ("network=huge", "cannot be used"),
+        ("zoom=0.2", "a recipe has no 'zoom'"),
+    ],
+)
+def test_a_wrong_change_of_the_recipe_is_named(
+    crops: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str, said: str
+) -> None:
+    command = ["experiment", "within", str(crops), "-o", str(tmp_path / "x"), "--set", setting]
+    assert main(command) == 2
+    assert said in caplog.text
+
+
+def small_network() -> tuple[ConvNet, Labelled, Reference]:
+    crop_set = set_of(rows_of(1, 4), drawn=True)
+    model = initialized(compact(ConvNetConfig(classes=2)), seed=1)
+    asked = Labelled.on(torch.device("cpu"), crop_set.crops, crop_set.labels, list(crop_set.groups))
+    return model, asked, Reference.of(crop_set.crops[0])
+
+
+def test_turned_answers_do_not_depend_on_how_a_cell_lies() -> None:
+    model, asked, reference = small_network()
+    upright = answers(model, asked, reference, ["turned"])["turned"]
+    lying = replace(asked, crops=torch.rot90(asked.crops, 1, (1, 2)))
+    turned = answers(model, lying, reference, ["turned"])["turned"]
+    torch.testing.assert_close(upright, turned, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_the_asked_flask_replace_those_of_training_in_a_copy() -> None:
+    model, asked, reference = small_network()
+    mine = asked.crops[asked.labels == 0]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    new = with_statistics_of(model, mine, reference).state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name  # the network itself stays as trained
+        changed = not torch.equal(new[name], before[name])
+        assert changed == ("running" in name or "num_batches" in name), name
+
+
+def test_a_control_flask_changes_the_answer_to_a_flask_alone() -> None:
+    model, asked, reference = small_network()
+    ways = answers(model, asked, reference, ["plain", "flask", "with-control"])
+    assert not torch.allclose(ways["flask"], ways["with-control"])
+    alone = asked.of(torch.nonzero(asked.labels == 0)[:, 0])
+    lonely = answers(model, alone, reference, ["plain", "with-control"])
+    torch.testing.assert_close(lonely["plain"], lonely["with-control"])  # no partner, as trained
+
+
+def test_a_run_without_units_in_common_counts_each_once() -> None:
+    crop_set = set_of(rows_of(2, 2))
+    results = result_of(1, 1.0, (0, 1)) + result_of(1, 0.0, (4, 5))
+    series = figures(results, crop_set, 1, crop_set.groups)
+    assert series[0].accuracy == pytest.approx(0.5) and series[0].n_units == 2
+
+
+def test_labels_follow_the_target() -> None:
+    crop_set = set_of(rows_of(2, 2))
+    cells = np.arange(len(crop_set))
+    run = Run("r", "t", cells, (), 0, "flask", ("B0", "A0", "A1", "B1"))
+    names = [run.classes[label] for label in run.labels(crop_set, cells)]
+    assert names == [row.image.flask for row in crop_set.index.rows]
+
+
+def test_pre_training_learns_without_labels_and_leaves_the_answer_open() -> None:
+    rows = rows_of(1, 3)
+    crop_set = set_of(rows, drawn=True)
+    other = [
+        msgspec.structs.replace(row, image=msgspec.structs.replace(row.image, cell_line="A"))
+        for row in rows
+    ]
+    recipe = msgspec.structs.replace(FLASK, pretraining=len(rows), crops_seen=0, epochs=1, batch=3)
+    reference = Reference.of(crop_set.crops[0])
+    learned = []
+    for rows_said in (rows, other):
+        state = begin(compact(ConvNetConfig(classes=2)), recipe, 1, torch.device("cpu"))
+        untouched = {name: value.clone() for name, value in state.model.state_dict().items()}
+        pretrain(state, replace(crop_set, index=set_of(rows_said).index), recipe, reference, 1)
+        learned.append(state.model.state_dict())
+        for name, value in state.model.state_dict().items():
+            kept = name.startswith("head")
+            assert torch.equal(value, untouched[name]) == kept or "num_batches" in name, name
+    for name, value in learned[0].items():
+        assert torch.equal(value, learned[1][name]), name  # who is what plays no part

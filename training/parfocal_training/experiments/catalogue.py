@@ -1,0 +1,93 @@
+"""The experiments by name: what the paper asked, what it found, and how the runs are designed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from parfocal_training.cropset import CropSet
+from parfocal_training.experiments import designs
+from parfocal_training.experiments.designs import Run
+from parfocal_training.experiments.newflask import new_flask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experiment:
+    """One experiment; `paper` holds the paper's accuracy for series that it names likewise.
+
+    `unit` is what its intervals draw again: whole flasks, or fields where it never leaves a flask.
+    """
+
+    name: str
+    question: str
+    found: str
+    design: Callable[[CropSet, int, int, str], list[Run]]
+    repeats: int
+    unit: Literal["flask", "field"] = "flask"
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+def _whole(
+    design: Callable[[CropSet, int, int], list[Run]],
+) -> Callable[[CropSet, int, int, str], list[Run]]:
+    """A design that leaves out whole flasks has no choice of what to split."""
+    return lambda crop_set, repeats, seed, _: design(crop_set, repeats, seed)
+
+
+EXPERIMENTS = {
+    one.name: one
+    for one in (
+        Experiment(
+            "within",
+            "Can the lines be told apart inside one pair of flasks? (Fig. 2a)",
+            "more than 95 % in every pair, 10 repeats of a random 80/20 split of cells",
+            designs.within,
+            repeats=10,
+            unit="field",
+        ),
+        Experiment(
+            "cross",
+            "Does a network trained on some pairs of flasks know another pair? (Fig. 2c, 3e)",
+            "about 70 % or less from one pair, up to 80 % from pools of three",
+            _whole(designs.cross),
+            repeats=1,
+            paper={"1 of 4 pairs": 0.70, "3 of 4 pairs": 0.80},
+        ),
+        Experiment(
+            "same-type",
+            "Can two flasks of ONE line be told apart? (Fig. 2e)",
+            "more than 95 %: a flask occupies a part of morphological space of its own",
+            designs.same_type,
+            repeats=10,
+            unit="field",
+        ),
+        Experiment(
+            "density",
+            "Do density and passage explain why flasks differ? (Fig. 3b-d)",
+            "the same density generalizes whatever the passage, another density does not, and "
+            "mixed densities do",
+            _whole(designs.density),
+            repeats=2,
+        ),
+        Experiment(
+            "pooled",
+            "How does accuracy on an unknown flask grow with the pool trained on? (Fig. 3d-e)",
+            "up to 80 % with three pairs",
+            _whole(designs.pooled),
+            repeats=8,
+        ),
+        Experiment(
+            "new-flask",
+            "What helps on a flask that no network has seen? (beyond the paper)",
+            "pooling flasks is the one remedy named; a pool of three pairs gives up to 80 %",
+            _whole(new_flask),
+            repeats=1,
+        ),
+    )
+}
+
+
+def units(one: Experiment, crop_set: CropSet) -> tuple[str, ...]:
+    """For each crop, what an interval of this experiment draws again."""
+    if one.unit == "flask":
+        return crop_set.groups
+    return tuple(designs.unit_of(row, "field") for row in crop_set.index.rows)

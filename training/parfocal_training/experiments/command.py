@@ -1,0 +1,237 @@
+"""`parfocal-train experiment NAME`: an experiment of the paper on a crop set."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from parfocal import __version__
+from parfocal_training import cropset, mixed_command
+from parfocal_training.adapt import VARIANTS
+from parfocal_training.claim import claim
+from parfocal_training.cropset import CropSet
+from parfocal_training.errors import UsageError
+from parfocal_training.experiments import report
+from parfocal_training.experiments.catalogue import EXPERIMENTS, Experiment, units
+from parfocal_training.experiments.designs import Run
+from parfocal_training.experiments.plan import Cost, ExperimentPlan, cost
+from parfocal_training.experiments.running import (
+    Job,
+    RunResult,
+    default_processes,
+    run_all,
+    seconds_a_crop,
+)
+from parfocal_training.experiments.summary import SeriesFigures, figures
+from parfocal_training.options import (
+    Commands,
+    not_below_zero,
+    recipe_from,
+    recipe_options,
+    shared_options,
+    whole_above_zero,
+)
+from parfocal_training.screen import clock_text
+
+
+def add(commands: Commands) -> None:
+    """Add `experiment` with one sub-command for each experiment."""
+    top = commands.add_parser("experiment", help="repeat an experiment of the paper on your crops")
+    names = top.add_subparsers(dest="experiment", required=True, metavar="NAME")
+    for one in EXPERIMENTS.values():
+        _options(names.add_parser(one.name, help=one.question), one)
+    mixed_command.add(names)
+
+
+def _options(command: argparse.ArgumentParser, one: Experiment) -> None:
+    shared_options(command)
+    command.description = f"{one.question} The paper: {one.found}."
+    command.add_argument("crops", type=Path, help="folder made by parfocal-train crops")
+    recipe_options(command, default="paper")
+    command.add_argument("--repeats", type=whole_above_zero, default=one.repeats, metavar="N",
+                         help="of every run, each with a seed of its own")  # fmt: skip
+    command.add_argument("--seed", type=not_below_zero, default=1, help="of splits and weights")
+    command.add_argument(
+        "--split", choices=("field", "crop"), default="field",
+        help="what within and same-type never divide: fields (images), or, as in the paper, cells",
+    )  # fmt: skip
+    command.add_argument(
+        "--answer", nargs="+", choices=VARIANTS, default=["plain"], metavar="WAY",
+        help="how the tests are answered: plain; turned: mean over eight turns and reflections; "
+        "flask: batch statistics of the asked flask; with-control: those of the asked flask and a "
+        "control flask of another line",
+    )  # fmt: skip
+    command.add_argument("--devices", nargs="+", default=["auto"], metavar="DEVICE",
+                         help="auto, cpu, cuda, cuda:1 ...; runs are shared out")  # fmt: skip
+    command.add_argument("--jobs", type=not_below_zero, default=0,
+                         help="processes; 0: one a GPU, else one a core")  # fmt: skip
+    command.add_argument("--plan-only", action="store_true", help="print the plan and stop")
+    command.add_argument("--resume", action="store_true",
+                         help="go on with an experiment that was interrupted")  # fmt: skip
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Plan, train, test, and write the report."""
+    one = EXPERIMENTS[options.experiment]
+    crop_set = cropset.load(options.crops).for_training()
+    devices, recipe = _devices(options.devices), recipe_from(options)
+    runs = one.design(crop_set, options.repeats, options.seed, options.split)
+    plan = ExperimentPlan(
+        code_version=__version__,
+        experiment=one.name,
+        recipe=recipe,
+        repeats=options.repeats,
+        seed=options.seed,
+        split=options.split,
+        variants=tuple(dict.fromkeys(options.answer)),
+        crops_sha256=crop_set.digest,
+        devices=devices,
+    )
+    processes = options.jobs or default_processes(devices)
+    threads = 1 if processes > 1 else torch.get_num_threads()
+    pace = seconds_a_crop(crop_set, runs[0], recipe, devices[0], time.perf_counter)
+    _say_plan(options, console, runs, cost(runs, recipe, pace, processes), crop_set)
+    if options.plan_only:
+        return
+    claim(options.out, plan, options.resume)
+    folder = options.out / "runs"
+    folder.mkdir(exist_ok=True)
+    jobs = [
+        Job(
+            run, run.recipe or recipe, devices[i % len(devices)], plan.variants, plan.digest, folder
+        )
+        for i, run in enumerate(runs)
+    ]
+    results = _watched(options, console, jobs, crop_set, processes, threads)
+    order = {run.name: i for i, run in enumerate(runs)}
+    results.sort(key=lambda result: order[result.name])
+    series = figures(results, crop_set, options.seed, units(one, crop_set))
+    report.write(options.out, one, plan, results, series, crop_set)
+    _say_figures(options, console, series)
+
+
+def _devices(names: Sequence[str]) -> tuple[str, ...]:
+    out = []
+    for name in names:
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(f"--devices {name}: this PyTorch finds no CUDA device")
+        if name != "cpu" and not name.startswith("cuda"):
+            raise UsageError(f"--devices takes auto, cpu, cuda or cuda:N, got '{name}'")
+        out.append(name)
+    return tuple(out)
+
+
+def _say_plan(
+    options: argparse.Namespace,
+    console: Console,
+    runs: Sequence[Run],
+    price: Cost,
+    crop_set: CropSet,
+) -> None:
+    if options.json:
+        _emit({"plan": {**msgspec.to_builtins(price), "seconds": price.seconds}})
+        return
+    table = Table("series", "networks", "training cells", "tests", "test cells", "groups")
+    for name in dict.fromkeys(series_of(run) for run in runs):
+        mine = [run for run in runs if series_of(run) == name]
+        tests = [test for run in mine for test in run.tests]
+        groups = {crop_set.groups[i] for test in tests for i in test.cells}
+        table.add_row(
+            name,
+            str(len(mine)),
+            _span([len(run.train) for run in mine]),
+            str(len(tests)),
+            _span([len(test.cells) for test in tests]),
+            str(len(groups)),
+        )
+    console.print(table)
+    console.print(
+        f"{price.networks} networks, {price.tests} tests, about {clock_text(price.seconds)} "
+        f"min:s in {price.processes} process(es) at {1 / price.seconds_a_crop:.0f} crops/s each"
+    )
+
+
+def series_of(run: Run) -> str:
+    """What a network is for: the series of its tests, or, where these differ, its training."""
+    names = {test.series for test in run.tests}
+    return names.pop() if len(names) == 1 else run.trained_on
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values, default=0), max(values, default=0)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _watched(
+    options: argparse.Namespace,
+    console: Console,
+    jobs: Sequence[Job],
+    crop_set: CropSet,
+    processes: int,
+    threads: int,
+) -> list[RunResult]:
+    results = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/"
+               "{task.total}"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("networks", total=len(jobs))
+        for result in run_all(options.crops, crop_set, jobs, processes, threads):
+            results.append(result)
+            bar.advance(task)
+            if options.json:
+                _emit({"run": result.name, "accuracy": _accuracies(result)})
+            elif not console.is_terminal:
+                console.print(f"{len(results)}/{len(jobs)} {report.log_line(result)}",
+                              soft_wrap=True)  # fmt: skip
+    return results
+
+
+def _accuracies(result: RunResult) -> dict[str, float]:
+    out = {}
+    for test in result.tests:
+        for variant, logits in test.logits.items():
+            right = [
+                max(range(len(row)), key=row.__getitem__) == label
+                for row, label in zip(logits, test.labels, strict=True)
+            ]
+            out[f"{test.on} ({variant})"] = sum(right) / max(1, len(right))
+    return out
+
+
+def _say_figures(
+    options: argparse.Namespace, console: Console, series: Sequence[SeriesFigures]
+) -> None:
+    if options.json:
+        for one in series:
+            _emit(one)
+        return
+    table = Table("series", "answered", "tests", "cells", "accuracy (%)", "95 % interval",
+                  "frames by vote (%)", "flasks by vote (%)")  # fmt: skip
+    for one in series:
+        table.add_row(
+            one.series,
+            one.variant,
+            str(one.n_tests),
+            str(one.n_cells),
+            f"{100 * one.accuracy:.1f}",
+            f"{100 * one.low:.0f}-{100 * one.high:.0f}",
+            f"{100 * one.frame_accuracy:.0f}",
+            f"{100 * one.flask_accuracy:.0f}",
+        )
+    console.print(table)
+    console.print(f"report in {options.out / 'report.html'}")
+
+
+def _emit(value: object) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,112 @@
+"""The report of an experiment: question, plan, figures with intervals, the paper beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from parfocal_training.cropset import CropSet
+from parfocal_training.experiments import figures as draw
+from parfocal_training.experiments.catalogue import Experiment
+from parfocal_training.experiments.plan import ExperimentPlan
+from parfocal_training.experiments.running import RunResult
+from parfocal_training.experiments.summary import SeriesFigures, matrix
+from parfocal_training.report import Report
+from parfocal_training.write import write_whole
+
+COLUMNS = (
+    "series", "answered", "tests", "cells", "units", "accuracy", "SD of tests",
+    "paper's interval", "bootstrap of units", "balanced", "frames by vote", "flasks by vote",
+)  # fmt: skip
+
+
+def write(
+    folder: Path,
+    experiment: Experiment,
+    plan: ExperimentPlan,
+    results: Sequence[RunResult],
+    series: Sequence[SeriesFigures],
+    crop_set: CropSet,
+) -> None:
+    """Write `report.html` and `figures.json`."""
+    report = Report(f"Experiment {experiment.name}: {crop_set.index.data}")
+    report.paragraph(experiment.question)
+    report.paragraph(f"The paper (Yao, Rochman and Sun 2019): {experiment.found}.")
+    for warning in warnings(plan, crop_set):
+        report.warning(warning)
+    report.heading("Accuracy")
+    chance = 1 / len(results[0].classes)
+    unit = experiment.unit if experiment.unit == "field" else crop_set.index.group_kind
+    report.figure(
+        draw.bars(series, chance, experiment.paper),
+        "Accuracy of each series: mean over its tests, 95 % interval from drawing "
+        "whole "
+        f"units ({unit}s) again.",
+    )
+    report.table(COLUMNS, [row(one) for one in series])
+    tables = {v: matrix(results, v) for v in dict.fromkeys(one.variant for one in series)}
+    if any(len(rows) > 1 and len(columns) > 1 for rows, columns, _ in tables.values()):
+        report.heading("Trained on, tested on")
+        for variant, (rows, columns, values) in tables.items():
+            caption = f"Mean accuracy, answered '{variant}'; empty fields were not tested."
+            report.figure(draw.heat(rows, columns, values), caption)
+    report.heading("Training")
+    report.figure(
+        draw.curves(results),
+        "Each network thin, their mean thick; curves of the first test are for looking, nothing "
+        "was chosen by them.",
+    )
+    seconds = sum(result.seconds for result in results)
+    report.paragraph(
+        f"{len(results)} networks, {seconds / 60:.1f} minutes of training and answering in all, on "
+        f"{', '.join(plan.devices)}."
+    )
+    report.details("What was asked", msgspec.json.format(msgspec.json.encode(plan)).decode())
+    report.details("Log of the runs", "\n".join(map(log_line, results)))
+    write_whole(folder / "figures.json", msgspec.json.format(msgspec.json.encode(list(series))))
+    report.write(folder / "report.html")
+
+
+def row(one: SeriesFigures) -> tuple[object, ...]:
+    """A line of the table."""
+    return (
+        one.series,
+        one.variant,
+        one.n_tests,
+        one.n_cells,
+        one.n_units,
+        one.accuracy,
+        one.sd,
+        f"{one.paper_low:.3f} to {one.paper_high:.3f}",
+        f"{one.low:.3f} to {one.high:.3f}",
+        one.balanced_accuracy,
+        one.frame_accuracy,
+        one.flask_accuracy,
+    )
+
+
+def warnings(plan: ExperimentPlan, crop_set: CropSet) -> list[str]:
+    """What a reader must know before believing the figures."""
+    out = []
+    if all(Path(row.image.path).name.startswith("sim-") for row in crop_set.index.rows):
+        out.append("Simulated cells: nothing here says how well real ones are told apart.")
+    if plan.split == "crop":
+        out.append(
+            "Cells were split at random, as the paper did: cells of one field lie on both sides, "
+            "and the figures flatter."
+        )
+    if crop_set.index.group_kind != "flask":
+        out.append(
+            f"Groups are {crop_set.index.group_kind}s, not flasks: how a network does on another "
+            "flask is not shown."
+        )
+    return out
+
+
+def log_line(result: RunResult) -> str:
+    """One line about a run."""
+    tests = ", ".join(f"{test.on} ({len(test.cells)})" for test in result.tests)
+    return (
+        f"{result.name}: trained on {result.trained_on} ({result.n_train} cells), tested on "
+        f"{tests}; {result.seconds:.1f} s"
+    )

@@ -1,0 +1,240 @@
+"""Trains the networks of an experiment: in parallel, one file a run, resumed where it stopped.
+
+runs/NAME.progress   while it trains: weights, momentum, random state, history
+runs/NAME.json       when it is done: history, and the answers to every test
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import torch
+
+from parfocal.normalize import Reference
+from parfocal_training import checkpoint as store
+from parfocal_training import cropset
+from parfocal_training.adapt import Variant, answers
+from parfocal_training.cropset import CropSet
+from parfocal_training.errors import DataError
+from parfocal_training.experiments.designs import Ints, Run
+from parfocal_training.model import ConvNet, ConvNetConfig, config_of
+from parfocal_training.pretraining import pretrain
+from parfocal_training.recipe import Recipe
+from parfocal_training.reference import mean_and_sd, medoid_reference
+from parfocal_training.train import Epoch, Labelled, begin, train
+from parfocal_training.write import write_whole
+
+
+class HeldOutResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers to one test: logits [cell][class] of each way to answer, and the truth."""
+
+    series: str
+    on: str
+    cells: tuple[int, ...]
+    labels: tuple[int, ...]
+    logits: dict[str, tuple[tuple[float, ...], ...]]
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `runs/NAME.json`."""
+
+    schema: Literal["parfocal.run/1"] = "parfocal.run/1"
+    plan: str
+    name: str
+    trained_on: str
+    classes: tuple[str, ...]
+    n_train: int
+    seconds: float
+    history: tuple[Epoch, ...]
+    tests: tuple[HeldOutResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is told: everything but the crops, which it loads once."""
+
+    run: Run
+    recipe: Recipe
+    device: str
+    variants: tuple[Variant, ...]
+    plan: str
+    folder: Path
+
+
+def labelled(crop_set: CropSet, run: Run, cells: Ints, device: torch.device) -> Labelled:
+    """The crops of a run on its device, with their labels and groups."""
+    groups = [crop_set.groups[i] for i in cells]
+    return Labelled.on(device, crop_set.crops[cells], run.labels(crop_set, cells), groups)
+
+
+def shape_of(recipe: Recipe, run: Run, crop_set: CropSet, reference: Reference) -> ConvNetConfig:
+    """The network that a recipe asks for."""
+    zero, unit = mean_and_sd(reference)
+    crop_px = crop_set.index.rules.crop_px
+    return config_of(recipe.network, recipe.order, len(run.classes), crop_px, zero, unit)
+
+
+def trained(
+    crop_set: CropSet, run: Run, recipe: Recipe, device: torch.device, progress: Path, tag: str
+) -> tuple[ConvNet, Reference, list[Epoch]]:
+    """The network of a run, trained or resumed, with its reference distribution and history."""
+    crops = labelled(crop_set, run, run.train, device)
+    recipe = recipe.for_crops(len(crops))
+    reference = medoid_reference(crop_set.bare(run.train))
+    config = shape_of(recipe, run, crop_set, reference)
+    state = begin(config, recipe, run.seed, device)
+    history = []
+    if progress.exists():
+        history = store.restore_progress(state, tag, progress)
+    elif recipe.pretraining:
+        pretrain(state, crop_set, recipe, reference, run.seed)
+    test = run.tests[0] if run.tests else None
+    held_out = labelled(crop_set, run, test.cells, device) if test else None
+    for epoch in train(state, crops, held_out, recipe, reference):
+        history.append(epoch)
+        store.write_progress(state, tag, history, progress)
+    return state.averaged, reference, history
+
+
+def execute(crop_set: CropSet, job: Job) -> RunResult:
+    """Train one network and ask it all its tests; the result is also written."""
+    run, device, start = job.run, torch.device(job.device), time.perf_counter()
+    progress = job.folder / f"{run.name}.progress"
+    tag = f"{job.plan} {run.name}"
+    model, reference, history = trained(crop_set, run, job.recipe, device, progress, tag)
+    tests = []
+    for test in run.tests:
+        asked = labelled(crop_set, run, test.cells, device)
+        given = answers(model, asked, reference, job.variants)
+        tests.append(
+            HeldOutResult(
+                series=test.series,
+                on=test.on,
+                cells=tuple(int(i) for i in test.cells),
+                labels=tuple(int(v) for v in asked.labels.tolist()),
+                logits={name: _rounded(logits) for name, logits in given.items()},
+            )
+        )
+    result = RunResult(
+        plan=job.plan,
+        name=run.name,
+        trained_on=run.trained_on,
+        classes=run.classes,
+        n_train=len(run.train),
+        seconds=round(time.perf_counter() - start, 3),
+        history=tuple(history),
+        tests=tuple(tests),
+    )
+    write_whole(job.folder / f"{run.name}.json", msgspec.json.encode(result))
+    progress.unlink(missing_ok=True)
+    return result
+
+
+def _rounded(logits: torch.Tensor) -> tuple[tuple[float, ...], ...]:
+    values = np.round(logits.double().cpu().numpy(), 5)
+    return tuple(tuple(float(v) for v in row) for row in values)
+
+
+_worker_crops: list[CropSet] = []
+
+
+def _begin_worker(folder: Path, threads: int) -> None:
+    """Load the crops once; a process keeps to its share of the cores."""
+    torch.set_num_threads(threads)
+    _worker_crops[:] = [cropset.load(folder).for_training()]
+
+
+def _work(job: Job) -> RunResult:
+    return execute(_worker_crops[0], job)
+
+
+def finished(folder: Path, run: Run, plan: str) -> RunResult | None:
+    """The stored result of a run, if it is done.
+
+    Raises
+    ------
+    DataError
+        The file is damaged or belongs to another plan.
+    """
+    path = folder / f"{run.name}.json"
+    if not path.exists():
+        return None
+    result = store.decoded(path.read_bytes(), RunResult, path)
+    if result.plan != plan:
+        raise DataError(f"'{path}' belongs to another plan: use another folder")
+    return result
+
+
+def run_all(
+    crops: Path,
+    crop_set: CropSet,
+    jobs: Sequence[Job],
+    processes: int,
+    threads: int,
+) -> Iterator[RunResult]:
+    """The results of all jobs, stored ones first, then as they are done.
+
+    One process trains in this very process, so that Ctrl-C and a debugger work as everywhere.
+    """
+    left = []
+    for job in jobs:
+        done = finished(job.folder, job.run, job.plan)
+        if done is None:
+            left.append(job)
+        else:
+            yield done
+    if processes == 1 or len(left) < 2:
+        for job in left:
+            yield execute(crop_set, job)
+        return
+    yield from _in_processes(crops, left, min(processes, len(left)), threads)
+
+
+def _in_processes(
+    crops: Path, jobs: Sequence[Job], processes: int, threads: int
+) -> Iterator[RunResult]:
+    context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
+    pool = ProcessPoolExecutor(processes, context, _begin_worker, (crops, threads))
+    try:
+        open_jobs: set[Future[RunResult]] = {pool.submit(_work, job) for job in jobs}
+        while open_jobs:
+            done, open_jobs = wait(open_jobs, return_when=FIRST_COMPLETED)
+            for one in done:
+                yield one.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def default_processes(devices: Sequence[str]) -> int:
+    """One for each GPU, else one for each core."""
+    if devices[0] != "cpu":
+        return len(devices)
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def seconds_a_crop(
+    crop_set: CropSet, run: Run, recipe: Recipe, device: str, clock_s: Callable[[], float]
+) -> float:
+    """Seconds that a crop takes in training, from three steps after a first one."""
+    short = msgspec.structs.replace(recipe, epochs=1, crops_seen=0)
+    place = torch.device(device)
+    size = recipe.batch_of(len(run.train))
+    cells = run.train[:size]
+    reference = medoid_reference(crop_set.bare(cells))
+    config = shape_of(recipe, run, crop_set, reference)
+    crops = labelled(crop_set, run, cells, place)
+    times = []
+    for _ in range(4):
+        state = begin(config, short, 0, place)
+        start = clock_s()
+        for _ in train(state, crops, None, short, reference):
+            pass
+        times.append(clock_s() - start)
+    return float(np.median(times[1:])) / size
