@@ -1,10 +1,13 @@
 """Data sets: what flasks.csv may say, what groups are, and one sentence for every fault."""
 
+import string
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from parfocal_training.dataset import Row, grouped, read_rows, renamed
+from parfocal_training.dataset import Row, grouped, listed, read_rows, renamed
 from parfocal_training.errors import DataError
 
 
@@ -46,6 +49,16 @@ FAULTS = [
     ("path,cell_line,um_per_px\n1.png,A,nan\n", "um_per_px 'nan', not a number of micrometres"),
     ("path,cell_line\n1.png,A\n2.png,A\n", "2 images of 1 cell line.s., two are needed"),
     ("", "lacks the column.s. path, cell_line"),
+    ("path;cell_line\n1.png;A\n", "divided by commas, not by semicolons or tabs"),
+    ("path,cell_line,path\n1.png,A,2.png\n", "has the column 'path' twice: leave one"),
+    ("path,cell_line\n1.png,A,more\n", "line 2 has 3 cells under 2 columns: quote its commas"),
+    ("path,cell_line\na\\1.png,A\n", "does not exist: folders are divided by /"),
+    ("path,cell_line\n1.png,A\n./1.png,B\n", "line 3 repeats './1.png' of line 2"),
+    ("path,cell_line,passage\n1.png,A,8.5\n", "passage '8.5', not a whole number from 0 on"),
+    ("path,cell_line,passage\n1.png,A,-8\n", "passage '-8', not a whole number from 0 on"),
+    ("path,cell_line,split\n1.png,A,val\n", "line 2 has split 'val': train, test or nothing"),
+    ("path,cell_line,fluorescence\n1.png,A,f.png\n", "names the fluorescence 'f.png', which does"),
+    ("path,cell_line,fluorescence\n1.png,A,/f.png\n", "has its fluorescence outside the data set"),
 ]
 
 
@@ -64,6 +77,117 @@ def test_every_fault_of_a_table_is_named_at_once(tmp_path: Path) -> None:
         read_rows(data_set(tmp_path, table, "1.png"))
     for part in ("line 2 has um_per_px 'x'", "line 3 has no cell_line", "'9.png'"):
         assert part in str(caught.value)
+
+
+def table_of(columns: str, *lines: str) -> str:
+    """A table whose images are 1.png, 2.png and so on."""
+    head = f"path,{columns}\n"
+    return head + "".join(f"{i}.png,{line}\n" for i, line in enumerate(lines, start=1))
+
+
+CONTRADICTIONS = [
+    (
+        table_of("cell_line,flask", "A,F", "A,F", "B,F"),
+        "flask_two_lines",
+        "flask 'F' is given 2 cell lines, 'A' (line 2, line 3) and 'B' (line 4)",
+    ),
+    (
+        table_of("cell_line,flask", "mixed,F", "A,F", "B,G"),
+        "flask_two_lines",
+        "'mixed' (line 2) and 'A' (line 3): a co-culture is 'mixed' on every line",
+    ),
+    (
+        table_of("cell_line,flask,density", "A,F,low", "A,F,high", "B,G,low"),
+        "flask_two_values",
+        "flask 'F' has 2 densities, 'low' (line 2) and 'high' (line 3)",
+    ),
+    (
+        table_of("cell_line,flask,passage", "A,F,8", "A,F,9", "B,G,8"),
+        "flask_two_values",
+        "flask 'F' has 2 values of passage, '8' (line 2) and '9' (line 3)",
+    ),
+    (
+        table_of("cell_line,flask,pair", "A,F,1", "A,F,2", "B,G,1"),
+        "flask_two_values",
+        "flask 'F' has 2 values of pair, '1' (line 2) and '2' (line 3)",
+    ),
+    (
+        table_of("cell_line,flask,split", "A,F,", "A,F,test", "B,G,"),
+        "leakage",
+        "flask 'F' is in training (line 2) and in test (line 3): a test on it would flatter",
+    ),
+    (
+        table_of("cell_line,field,split", "A,7,test", "B,8,train", "B,8,test"),
+        "leakage",
+        "field '8' is in training (line 3) and in test (line 4): a test on it would flatter",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "code", "sentence"), CONTRADICTIONS)
+def test_lines_that_contradict_each_other_are_refused(
+    tmp_path: Path, table: str, code: str, sentence: str
+) -> None:
+    data_set(tmp_path, table, "1.png", "2.png", "3.png")
+    (fault,) = listed(tmp_path)[1]
+    assert (fault.code, fault.severity) == (code, "error")
+    assert sentence in fault.text
+    with pytest.raises(DataError) as caught:
+        read_rows(tmp_path)
+    assert fault.text in str(caught.value)
+
+
+AGREEMENTS = [
+    table_of("cell_line,flask,density", "A,F,low", "A,F,", "B,G,high"),
+    table_of("cell_line,flask,day,density", "A,F,1,low", "A,F,2,high", "B,G,1,low"),
+    table_of("cell_line,flask,split", "A,F,", "A,F,train", "B,G,test"),
+    table_of("cell_line,field,flask,split", "A,1,F,test", "B,1,G,train", "B,2,G,train"),
+    table_of("cell_line,passage", "A,p8", "B,8", "B,8.0"),
+]
+
+
+@pytest.mark.parametrize("table", AGREEMENTS)
+def test_lines_that_only_differ_are_not(tmp_path: Path, table: str) -> None:
+    assert len(read_rows(data_set(tmp_path, table, "1.png", "2.png", "3.png"))) == 3
+
+
+def test_a_mixed_flask_alone_is_no_error_but_cannot_be_trained_on(tmp_path: Path) -> None:
+    table = table_of("cell_line,flask", "mixed,F")
+    (fault,) = listed(data_set(tmp_path, table, "1.png"))[1]
+    assert (fault.code, fault.severity) == ("one_cell_line", "warning")
+    with pytest.raises(DataError, match=r"1 cell line.s., two are needed to train"):
+        read_rows(tmp_path)
+
+
+def test_a_message_names_twenty_faults_and_counts_the_others(tmp_path: Path) -> None:
+    data_set(tmp_path, table_of("cell_line", *["A", "B"] * 13))
+    with pytest.raises(DataError, match="and 6 more: parfocal-train dataset") as caught:
+        read_rows(tmp_path)
+    assert str(caught.value).count("does not exist") == 20
+
+
+def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
+    table = 'path,cell_line\n\n1.png,"A\nB"\n9.png,A\n'
+    with pytest.raises(DataError, match=r"line 5 names '9\.png', which does not exist"):
+        read_rows(data_set(tmp_path, table, "1.png"))
+
+
+CELL = st.text(string.ascii_letters + string.digits + "./\\-;, '\"\n\t\u00b5\0", max_size=12)
+HEADS = ("path,cell_line", "path,cell_line,flask,split", "path,cell_line,um_per_px,fluorescence")
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+@given(head=st.sampled_from(HEADS), rest=st.lists(st.lists(CELL, max_size=5), max_size=6))
+def test_any_table_is_read_or_refused_in_one_line(
+    tmp_path: Path, head: str, rest: list[list[str]]
+) -> None:
+    text = "\n".join([head, *(",".join(cells) for cells in rest)])
+    (tmp_path / "flasks.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as caught:  # there are no images
+        read_rows(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:

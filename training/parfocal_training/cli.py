@@ -19,10 +19,18 @@ from parfocal.classify import DeviceError, InferenceError
 from parfocal.detectors import choose, started
 from parfocal.prepare import CROP_PX
 from parfocal.types import Detector
-from parfocal_training import cropset, screen
+from parfocal_training import (
+    activations_command,
+    cropset,
+    dataset_command,
+    pca_command,
+    screen,
+    survey_command,
+)
 from parfocal_training.checkpoint import Checkpoint, read_checkpoint
 from parfocal_training.crops import EXTERNAL, ImageCrops, cut_frames, gathered, ready_crops
 from parfocal_training.cropset import CropRules, CropSet
+from parfocal_training.datacard import write_card
 from parfocal_training.dataset import Row, grouped, read_rows, renamed
 from parfocal_training.detector.command import train_detector
 from parfocal_training.errors import (
@@ -34,9 +42,9 @@ from parfocal_training.errors import (
     UsageError,
     sentence,
 )
+from parfocal_training.experiments import command as experiment
 from parfocal_training.fit import Fit, Part, Plan
-from parfocal_training.options import Commands, parser
-from parfocal_training.recipe import RECIPES, Recipe
+from parfocal_training.options import Commands, parser, recipe_from
 from parfocal_training.train import Epoch
 
 log = logging.getLogger(__name__)
@@ -65,6 +73,7 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
     images = list(screen.watched(made, len(rows), console))
     crop_set = gathered(images, rules, kind, options.data.resolve().name)
     cropset.save(crop_set, options.out)
+    write_card(crop_set, options.out / "card.html")
     _report_crops(crop_set, images, options, console)
 
 
@@ -135,7 +144,7 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
-    device, recipe = _device(options.device), _recipe(options)
+    device, recipe = _device(options.device), recipe_from(options)
     plan = Plan(
         code_version=__version__,
         recipe=recipe,
@@ -146,7 +155,14 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         crops_sha256=crop_set.digest,
         device=device.type,
     )
-    running = Fit(crop_set, options.out, plan, device, lambda: datetime.now(UTC))
+    running = Fit(
+        crop_set,
+        options.out,
+        plan,
+        device,
+        lambda: datetime.now(UTC),
+        error_rate=options.error_rate,
+    )
     if options.json:
         for part, epoch in running.run(options.resume):
             _emit_epoch(part, epoch)
@@ -174,12 +190,6 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
-    given = {name: getattr(options, name) for name in ("epochs", "batch", "order", "precision")}
-    changed = {name: value for name, value in given.items() if value is not None}
-    return msgspec.structs.replace(RECIPES[options.recipe], **changed)
-
-
 def _report_fit(done: Checkpoint, options: argparse.Namespace, console: Console) -> None:
     if options.json:
         figures = msgspec.to_builtins(done.measured.metrics)
@@ -199,7 +209,13 @@ def _emit_epoch(part: Part, epoch: Epoch) -> None:
 
 
 COMMANDS = {"crops": make_crops, "fit": fit, "detector": detector}
-MORE: tuple[Callable[[Commands], None], ...] = ()
+MORE: tuple[Callable[[Commands], None], ...] = (
+    dataset_command.add,
+    experiment.add,
+    survey_command.add,
+    activations_command.add,
+    pca_command.add,
+)
 """Commands that bring their own options: each sets `run(options, console)` as a default."""
 
 

@@ -2,28 +2,29 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from parfocal_training.dataset_contradictions import flask_faults
+from parfocal_training.dataset_faults import (
+    MIXED,
+    REQUIRED,
+    Fault,
+    Line,
+    column_faults,
+    error,
+    positive,
+    table_faults,
+)
 from parfocal_training.errors import DataError
 
 SUFFIXES = frozenset({".tif", ".tiff", ".bmp", ".png", ".jpg", ".jpeg"})
-REQUIRED = ("path", "cell_line")
-OPTIONAL = (
-    "flask",
-    "field",
-    "pair",
-    "density",
-    "passage",
-    "day",
-    "um_per_px",
-    "fluorescence",
-    "split",
-)
 TEXT_COLUMNS = ("flask", "field", "pair", "density", "passage", "day", "fluorescence", "split")
+NAMED = 20
+"""Faults that one message names; `parfocal-train dataset` lists them all."""
 
 NAME_RULE = r"(.*?-\d{6})"
 """Field of view in a file name of the paper's authors: `293A-000005.j-4-8.jpg` is `293A-000005`."""
@@ -53,6 +54,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
 
 
+ROW_FIELDS = tuple(Row.__struct_fields__)
+
+
 def read_rows(folder: Path) -> tuple[Row, ...]:
     """The images of a data set: from `flasks.csv` if there is one, else from a folder per class.
 
@@ -60,18 +64,46 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
     ------
     DataError
         No such folder, no images, or everything that is wrong with `flasks.csv` in one sentence.
+        What only the content of the images shows is left to who reads them.
+    """
+    rows, faults = listed(folder)
+    errors = [fault.text for fault in faults if fault.severity == "error"]
+    if errors:
+        more = len(errors) - NAMED
+        hint = f"; and {more} more: parfocal-train dataset lists them all" if more > 0 else ""
+        table = folder / "flasks.csv"
+        named = table if table.is_file() else folder
+        raise DataError(f"'{named}' cannot be used: {'; '.join(errors[:NAMED])}{hint}")
+    if len({row.cell_line for row in rows}) < 2:  # a set of mixed flasks is one, to be tested on
+        raise DataError(f"'{folder}' cannot be used: {_one_line(rows).text}")
+    return rows
+
+
+def listed(folder: Path) -> tuple[tuple[Row, ...], tuple[Fault, ...]]:
+    """The images of a data set as far as they can be read, and every fault of the listing.
+
+    Raises
+    ------
+    DataError
+        No such folder.
     """
     if not folder.is_dir():
         raise DataError(f"no data set at '{folder}': it must be a folder of images")
     table = folder / "flasks.csv"
-    rows = _from_table(folder, table) if table.is_file() else _from_folders(folder)
-    if len({row.cell_line for row in rows}) < 2:
-        raise DataError(
-            f"'{folder}' holds {len(rows)} images of {len({row.cell_line for row in rows})} cell "
-            "line(s), two are needed: list them in flasks.csv (path, cell_line) or make one folder "
-            "of images for each cell line"
-        )
-    return rows
+    if not table.is_file():
+        rows = _from_folders(folder)
+        return rows, _too_few_lines(rows)
+    try:
+        columns, lines, faults = _parsed(table)
+    except (UnicodeDecodeError, csv.Error) as fault:
+        text = f"flasks.csv is not a UTF-8 comma-separated table: {fault}"
+        return (), (error("not_a_table", text),)
+    faults.extend(column_faults(columns))
+    if not set(REQUIRED) <= set(columns):
+        return (), tuple(faults)
+    faults.extend((*table_faults(folder, lines), *flask_faults(lines)))
+    rows = tuple(_row(line) for line in lines)
+    return rows, (*faults, *_too_few_lines(rows))
 
 
 def _from_folders(folder: Path) -> tuple[Row, ...]:
@@ -84,82 +116,49 @@ def _from_folders(folder: Path) -> tuple[Row, ...]:
     )
 
 
-def _from_table(folder: Path, table: Path) -> tuple[Row, ...]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            lines = [dict(zip(columns, line.values(), strict=False)) for line in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"flasks.csv is not a UTF-8 comma-separated table: {error}") from error
-    _check_columns(columns)
-    faults = [*_cell_faults(lines), *_path_faults(folder, lines)]
-    if faults:
-        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise DataError(f"flasks.csv cannot be used: {shown}")
-    return tuple(_row(line) for line in lines)
+def _parsed(table: Path) -> tuple[list[str], list[Line], list[Fault]]:
+    """The columns and lines of a table, and the lines that are longer than the heading."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        columns = [name.strip() for name in next(reader, [])]
+        lines, faults = [], []
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            cells = {name: text.strip() for name, text in zip(columns, values, strict=False)}
+            line = Line(cells, reader.line_num)
+            lines.append(line)
+            if any(text.strip() for text in values[len(columns) :]):
+                what = f"has {len(values)} cells under {len(columns)} columns: quote its commas"
+                faults.append(line.fault("too_many_cells", what))
+    return columns, lines, faults
 
 
-def _check_columns(columns: list[str]) -> None:
-    missing = [name for name in REQUIRED if name not in columns]
-    unknown = [name for name in columns if name not in (*REQUIRED, *OPTIONAL)]
-    parts = []
-    if missing:
-        parts.append(f"lacks the column(s) {', '.join(missing)}")
-    if unknown:
-        parts.append(f"has the unknown column(s) {', '.join(map(repr, unknown))}")
-    if parts:
-        raise DataError(
-            f"flasks.csv {' and '.join(parts)}: it needs {', '.join(REQUIRED)} and may have "
-            f"{', '.join(OPTIONAL)}"
-        )
+def _too_few_lines(rows: Sequence[Row]) -> tuple[Fault, ...]:
+    return () if len({row.cell_line for row in rows if row.cell_line}) > 1 else (_one_line(rows),)
 
 
-def _cell_faults(lines: Iterable[Mapping[str, object]]) -> Iterable[str]:
-    for number, line in enumerate(lines, start=2):  # line 1 is the heading
-        for name in REQUIRED:
-            if not _text(line, name):
-                yield f"line {number} has no {name}"
-        scale = _text(line, "um_per_px")
-        if scale and _positive(scale) is None:
-            yield f"line {number} has um_per_px '{scale}', not a number of micrometres above 0"
+def _one_line(rows: Sequence[Row]) -> Fault:
+    lines = {row.cell_line for row in rows if row.cell_line}
+    return Fault(
+        code="one_cell_line",
+        text=f"it holds {len(rows)} images of {len(lines)} cell line(s), two are needed to train: "
+        "list them in flasks.csv (path, cell_line) or make one folder of images for each cell line",
+        severity="warning" if lines == {MIXED} else "error",
+    )
 
 
-def _path_faults(folder: Path, lines: Iterable[Mapping[str, object]]) -> Iterable[str]:
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=2):
-        path = _text(line, "path")
-        if not path:
-            continue
-        if path in seen:
-            yield f"line {number} repeats '{path}' of line {seen[path]}"
-        elif Path(path).is_absolute() or ".." in Path(path).parts:
-            yield f"line {number} points outside the data set: '{path}'"
-        elif not (folder / path).is_file():
-            yield f"line {number} names '{path}', which does not exist"
-        seen.setdefault(path, number)
+def lines_of(rows: Iterable[Row]) -> tuple[Line, ...]:
+    """Rows as lines that can be checked once more, with their groups."""
+    return tuple(Line({name: str(getattr(row, name) or "") for name in ROW_FIELDS}) for row in rows)
 
 
-def _text(line: Mapping[str, object], name: str) -> str:
-    value = line.get(name)
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _positive(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < float("inf") else None
-
-
-def _row(line: Mapping[str, object]) -> Row:
-    scale = _text(line, "um_per_px")
+def _row(line: Line) -> Row:
     return Row(
-        path=_text(line, "path"),
-        cell_line=_text(line, "cell_line"),
-        um_per_px=_positive(scale) if scale else None,
-        **{name: _text(line, name) for name in TEXT_COLUMNS},
+        path=line["path"],
+        cell_line=line["cell_line"],
+        um_per_px=positive(line["um_per_px"]),
+        **{name: line[name] for name in TEXT_COLUMNS},
     )
 
 
