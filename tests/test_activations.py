@@ -11,22 +11,9 @@ import torch
 
 from parfocal.card import DetectorRules
 from parfocal_export.question import golden_crops
-from parfocal_training import activations_command, cli, cropset
-from parfocal_training.activations import (
-    Image,
-    choose_cells,
-    fast,
-    feature_maps,
-    log_odds,
-    montage,
-    on_network,
-)
-from parfocal_training.checkpoint import read_checkpoint, write_checkpoint
-from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
-from parfocal_training.dataset import Row
-from parfocal_training.model import ConvNet, ConvNetConfig, initialized
-from parfocal_training.saliency import Window, background, grad_cam, occlusion
-from parfocal_training.saliency_checks import (
+from parfocal_training import cli, cropset
+from parfocal_training.activations import command as activations
+from parfocal_training.activations.checks import (
     centre_order,
     deletion,
     mean_probability,
@@ -34,6 +21,14 @@ from parfocal_training.saliency_checks import (
     rank_correlation,
     smooth_order,
 )
+from parfocal_training.activations.looks import choose_cells
+from parfocal_training.activations.maps import feature_maps, montage
+from parfocal_training.activations.network import Image, fast, log_odds, on_network
+from parfocal_training.activations.saliency import Window, background, grad_cam, occlusion
+from parfocal_training.checkpoint import read_checkpoint, write_checkpoint
+from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
+from parfocal_training.dataset import Row
+from parfocal_training.model import ConvNet, ConvNetConfig, initialized
 
 CROP_PX = 112
 CONFIG = ConvNetConfig(
@@ -95,7 +90,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MORE", (activations_command.add,))
+    monkeypatch.setattr(cli, "MORE", (activations.add,))
 
 
 @pytest.fixture(scope="module")

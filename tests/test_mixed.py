@@ -24,13 +24,15 @@ from parfocal.simulator.designs import planned
 from parfocal.simulator.save import fluorescence_path, read_truth, save
 from parfocal.types import Finds
 from parfocal_export.question import golden_crops
-from parfocal_training import cli, mixed_command
+from parfocal_training import cli
 from parfocal_training.checkpoint import Checkpoint, write_checkpoint
 from parfocal_training.evaluate import measure
-from parfocal_training.mixed import Called, corrected_share, score
-from parfocal_training.mixed_truth import cell_truths
+from parfocal_training.mixed import command as mixed
+from parfocal_training.mixed.nuclei import Nuclei
+from parfocal_training.mixed.rates import Called
+from parfocal_training.mixed.scores import corrected_share, score
+from parfocal_training.mixed.truth import cell_truths
 from parfocal_training.model import ConvNetConfig, initialized
-from parfocal_training.nuclei import Nuclei
 from parfocal_training.options import Commands
 from parfocal_training.recipe import FIELD
 
@@ -39,7 +41,7 @@ NAME = "sim-0"
 
 
 def add(commands: Commands) -> None:
-    mixed_command.add(commands.add_parser("experiment").add_subparsers(dest="name", required=True))
+    mixed.add(commands.add_parser("experiment").add_subparsers(dest="name", required=True))
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from parfocal.prepare import to_gray
 from parfocal.simulator.designs import planned
 from parfocal.simulator.parameters import Fluorescence
 from parfocal.types import Finds
-from parfocal_training.nuclei import Nuclei, find_nuclei, one_channel
-from parfocal_training.registration import agreed_shifts, laid_over, own_shift
+from parfocal_training.mixed.nuclei import Nuclei, find_nuclei, one_channel
+from parfocal_training.mixed.registration import agreed_shifts, laid_over, own_shift
 
 UM = 0.44
 TRUE_SHIFT_PX = Fluorescence("HT1080").shift_px

@@ -16,10 +16,15 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from parfocal.card import DetectorRules
-from parfocal_training import cli, cropset, pca, pca_command
+from parfocal_training import cli, cropset
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
-from parfocal_training.orientation import axes_of, following, orientation_r2, turned
+from parfocal_training.pixels import command as pixels
+from parfocal_training.pixels.agreement import adjusted_rand
+from parfocal_training.pixels.clusters import k_medoids
+from parfocal_training.pixels.components import area_averaged, pixel_components
+from parfocal_training.pixels.following import following, orientation_r2
+from parfocal_training.pixels.orientation import axes_of, turned
 
 N, CROP_PX = 64, 112
 QUICK = ("--max-clusters", "3", "--components", "4", "--shrink", "8")
@@ -70,7 +75,7 @@ def drawn_set(aspect: float, n: int = N) -> CropSet:
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(cli, "MORE", (pca_command.add,))
+    monkeypatch.setattr(cli, "MORE", (pixels.add,))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -212,7 +217,7 @@ def test_chance_is_rarely_called_an_artefact() -> None:
 
 def test_components_are_those_of_scikit_learn() -> None:
     images = np.random.default_rng(1).normal(0, 1, (20, 6, 7)).astype(np.float32)
-    scores, components, explained = pca.pixel_components(images, 5)
+    scores, components, explained = pixel_components(images, 5)
     theirs = PCA(5, svd_solver="full").fit(images.reshape(20, -1).astype(np.float64))
     np.testing.assert_allclose(explained, theirs.explained_variance_ratio_, rtol=1e-4)
     np.testing.assert_allclose(
@@ -229,8 +234,8 @@ def test_the_rand_index_is_that_of_scikit_learn() -> None:
         one, other = rng.integers(0, k, n), rng.integers(0, 3, n)
         mixed = np.where(rng.random(n) < 0.4, one % 3, other)
         wanted = adjusted_rand_score(one, mixed)
-        assert pca.adjusted_rand(one, mixed) == pytest.approx(wanted)
-    assert pca.adjusted_rand(one, one) == 1
+        assert adjusted_rand(one, mixed) == pytest.approx(wanted)
+    assert adjusted_rand(one, one) == 1
 
 
 def test_k_medoids_finds_the_best_medoids() -> None:
@@ -238,11 +243,11 @@ def test_k_medoids_finds_the_best_medoids() -> None:
     apart = np.linalg.norm(points[:, None] - points, axis=2)
     best = min(itertools.combinations(range(11), 3), key=lambda m: apart[:, m].min(1).sum())
     wanted = apart[:, best].argmin(1)
-    found = pca.k_medoids(points, 3)
+    found = k_medoids(points, 3)
     assert len({(int(a), int(b)) for a, b in zip(wanted, found, strict=True)}) == 3
     assert list(np.bincount(found)) == sorted(np.bincount(found), reverse=True)
 
 
 def test_area_averages_are_means_of_squares() -> None:
     crops = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
-    np.testing.assert_allclose(pca.area_averaged(crops, 2)[0], [[2.5, 4.5], [10.5, 12.5]])
+    np.testing.assert_allclose(area_averaged(crops, 2)[0], [[2.5, 4.5], [10.5, 12.5]])

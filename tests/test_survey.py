@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from parfocal.card import DetectorRules, Novelty
 from parfocal.intervals import wilson
 from parfocal.normalize import Reference
-from parfocal_training import cli, cropset, survey_command
+from parfocal_training import cli, cropset
 from parfocal_training.checkpoint import Checkpoint, write_checkpoint
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
@@ -28,8 +28,12 @@ from parfocal_training.evaluate import measure
 from parfocal_training.fit import pixel_rules
 from parfocal_training.model import ConvNetConfig, initialized
 from parfocal_training.recipe import FIELD
-from parfocal_training.survey import Candidate, Impossible, Key, SheetPart, Size, draw_part
-from parfocal_training.survey_scores import fleiss_kappa, rank_correlation
+from parfocal_training.survey import command as survey
+from parfocal_training.survey.candidates import Candidate
+from parfocal_training.survey.choice import Impossible, Size
+from parfocal_training.survey.draw import draw_part
+from parfocal_training.survey.key import Key, SheetPart
+from parfocal_training.survey.scores import fleiss_kappa, rank_correlation
 
 CROP_PX, FRAMES_EACH = 224, 4
 SMALL = ("--labelled", "3", "--unlabelled", "4")
@@ -46,7 +50,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MORE", (survey_command.add,))
+    monkeypatch.setattr(cli, "MORE", (survey.add,))
 
 
 def blob(rng: np.random.Generator, bright: bool, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -116,7 +120,7 @@ def made(crops: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """All four parts, with what a network may be trained on in `rest`."""
     home = tmp_path_factory.mktemp("survey")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cli, "MORE", (survey_command.add,))
+        patched.setattr(cli, "MORE", (survey.add,))
         code = cli.main(
             ["survey", "make", str(crops), "-o", str(home / "out"), "--frames", str(frames), *SMALL,
              "--labelled-frames", "2", "--rest", str(home / "rest")]

@@ -20,13 +20,11 @@ from parfocal.detectors import choose, started
 from parfocal.prepare import CROP_PX
 from parfocal.types import Detector
 from parfocal_training import (
-    activations_command,
     cropset,
     dataset_command,
-    pca_command,
     screen,
-    survey_command,
 )
+from parfocal_training.activations import command as activations
 from parfocal_training.checkpoint import Checkpoint, read_checkpoint
 from parfocal_training.crops import EXTERNAL, ImageCrops, cut_frames, gathered, ready_crops
 from parfocal_training.cropset import CropRules, CropSet
@@ -45,6 +43,8 @@ from parfocal_training.errors import (
 from parfocal_training.experiments import command as experiment
 from parfocal_training.fit import Fit, Part, Plan
 from parfocal_training.options import Commands, parser, recipe_from
+from parfocal_training.pixels import command as pixels
+from parfocal_training.survey import command as survey
 from parfocal_training.train import Epoch
 
 log = logging.getLogger(__name__)
@@ -212,9 +212,9 @@ COMMANDS = {"crops": make_crops, "fit": fit, "detector": detector}
 MORE: tuple[Callable[[Commands], None], ...] = (
     dataset_command.add,
     experiment.add,
-    survey_command.add,
-    activations_command.add,
-    pca_command.add,
+    survey.add,
+    activations.add,
+    pixels.add,
 )
 """Commands that bring their own options: each sets `run(options, console)` as a default."""
 

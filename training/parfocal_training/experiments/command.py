@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from parfocal import __version__
-from parfocal_training import cropset, mixed_command
+from parfocal_training import cropset
 from parfocal_training.adapt import VARIANTS
 from parfocal_training.claim import claim
 from parfocal_training.cropset import CropSet
@@ -30,6 +30,7 @@ from parfocal_training.experiments.running import (
     seconds_a_crop,
 )
 from parfocal_training.experiments.summary import SeriesFigures, figures
+from parfocal_training.mixed import command as mixed
 from parfocal_training.options import (
     Commands,
     not_below_zero,
@@ -47,7 +48,7 @@ def add(commands: Commands) -> None:
     names = top.add_subparsers(dest="experiment", required=True, metavar="NAME")
     for one in EXPERIMENTS.values():
         _options(names.add_parser(one.name, help=one.question), one)
-    mixed_command.add(names)
+    mixed.add(names)
 
 
 def _options(command: argparse.ArgumentParser, one: Experiment) -> None:
@@ -97,6 +98,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     )
     processes = options.jobs or default_processes(devices)
     threads = 1 if processes > 1 else torch.get_num_threads()
+    torch.set_num_threads(threads)  # as each of the processes will have it
     pace = seconds_a_crop(crop_set, runs[0], recipe, devices[0], time.perf_counter)
     _say_plan(options, console, runs, cost(runs, recipe, pace, processes), crop_set)
     if options.plan_only:

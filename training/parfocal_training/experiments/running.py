@@ -223,9 +223,9 @@ def seconds_a_crop(
     crop_set: CropSet, run: Run, recipe: Recipe, device: str, clock_s: Callable[[], float]
 ) -> float:
     """Seconds that a crop takes in training, from three steps after a first one."""
-    short = msgspec.structs.replace(recipe, epochs=1, crops_seen=0)
     place = torch.device(device)
     size = recipe.batch_of(len(run.train))
+    short = msgspec.structs.replace(recipe, epochs=1, crops_seen=0, batch=size)
     cells = run.train[:size]
     reference = medoid_reference(crop_set.bare(cells))
     config = shape_of(recipe, run, crop_set, reference)
