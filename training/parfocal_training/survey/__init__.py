@@ -1,0 +1,1 @@
+"""Expert survey: people are asked what the network is asked, and scored beside it."""
