@@ -21,6 +21,9 @@ Float = NDArray[np.float32]
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
+HORN_UM = 1.0
+"""Half the width of what is shaved off an outline: far narrower than any nucleus."""
+
 
 class NucleusRules(msgspec.Struct, frozen=True, kw_only=True):
     """What makes light a nucleus; every limit with its reason."""
@@ -128,7 +131,7 @@ def sorted_out(
     for label, window in windows(pieces):
         here, light = pieces[window] == label, signal[window]
         peak = float(np.quantile(light[here], 0.8))
-        core = largest(here & (light > peak / 2))
+        core = smooth_core(here & (light > peak / 2), um_per_px)
         reason = fault(core, light, peak, steepness[window], um_per_px, rules)
         if reason is None:
             areas.append(core.sum() * um_per_px**2)
@@ -192,6 +195,14 @@ def gradient(signal: Float) -> Float:
     dx = cv2.Scharr(signal, cv2.CV_32F, 1, 0, scale=1 / 32)
     dy = cv2.Scharr(signal, cv2.CV_32F, 0, 1, scale=1 / 32)
     return np.asarray(cv2.magnitude(dx, dy), np.float32)
+
+
+def smooth_core(mask: Mask, um_per_px: float) -> Mask:
+    """The largest piece of a mask without horns, as a touching, brighter nucleus leaves them."""
+    side = 2 * max(1, round(HORN_UM / um_per_px)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    opened = np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc), np.bool_)
+    return largest(opened if opened.any() else mask)
 
 
 def largest(mask: Mask) -> Mask:
