@@ -12,7 +12,6 @@ import torch
 from parfocal.card import DetectorRules
 from parfocal_export.question import golden_crops
 from parfocal_training import cli, cropset
-from parfocal_training.activations import command as activations
 from parfocal_training.activations.checks import (
     centre_order,
     deletion,
@@ -86,11 +85,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MORE", (activations.add,))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from parfocal.card import DetectorRules
 from parfocal.prepare import CROP_PX
 from parfocal_export.question import golden_crops
-from parfocal_training import cli, cropset, dataset_command
+from parfocal_training import cli, cropset
 from parfocal_training.crops import gathered, ready_crops
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet, ImageTally
 from parfocal_training.datacard import write_card
@@ -37,11 +37,6 @@ RULES = CropRules(
     flat_field_um=0.0,
     detector=DetectorRules(name="external"),
 )
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MORE", (dataset_command.add,))
 
 
 def image(path: Path, seed: int) -> None:

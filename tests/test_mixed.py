@@ -27,26 +27,15 @@ from parfocal_export.question import golden_crops
 from parfocal_training import cli
 from parfocal_training.checkpoint import Checkpoint, write_checkpoint
 from parfocal_training.evaluate import measure
-from parfocal_training.mixed import command as mixed
 from parfocal_training.mixed.nuclei import Nuclei
 from parfocal_training.mixed.rates import Called
 from parfocal_training.mixed.scores import corrected_share, score
 from parfocal_training.mixed.truth import cell_truths
 from parfocal_training.model import ConvNetConfig, initialized
-from parfocal_training.options import Commands
 from parfocal_training.recipe import FIELD
 
 UM = 0.44
 NAME = "sim-0"
-
-
-def add(commands: Commands) -> None:
-    mixed.add(commands.add_parser("experiment").add_subparsers(dest="name", required=True))
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MORE", (add,))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,8 +116,7 @@ def said_and_written(
 ) -> tuple[str, Path]:
     """Standard output of the command with --json, and the folder that it wrote."""
     out, said = tmp_path_factory.mktemp("answers") / "out", io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(cli, "MORE", (add,))
+    with contextlib.redirect_stdout(said):
         assert ask(data, models, out, "--json") == 0
     return said.getvalue(), out
 

@@ -19,7 +19,6 @@ from parfocal.card import DetectorRules
 from parfocal_training import cli, cropset
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
-from parfocal_training.pixels import command as pixels
 from parfocal_training.pixels.agreement import adjusted_rand
 from parfocal_training.pixels.clusters import k_medoids
 from parfocal_training.pixels.components import area_averaged, pixel_components
@@ -28,6 +27,14 @@ from parfocal_training.pixels.orientation import axes_of, turned
 
 N, CROP_PX = 64, 112
 QUICK = ("--max-clusters", "3", "--components", "4", "--shrink", "8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def drawn_cell(angle_rad: float, aspect: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -71,15 +78,6 @@ def drawn_set(aspect: float, n: int = N) -> CropSet:
     )
     index = CropIndex(data="drawn", classes=("A", "B"), group_kind="field", rules=rules, rows=rows)
     return CropSet(crops, index)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(cli, "MORE", (pixels.add,))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

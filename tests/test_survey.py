@@ -28,7 +28,6 @@ from parfocal_training.evaluate import measure
 from parfocal_training.fit import pixel_rules
 from parfocal_training.model import ConvNetConfig, initialized
 from parfocal_training.recipe import FIELD
-from parfocal_training.survey import command as survey
 from parfocal_training.survey.candidates import Candidate
 from parfocal_training.survey.choice import Impossible, Size
 from parfocal_training.survey.draw import draw_part
@@ -46,11 +45,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "MORE", (survey.add,))
 
 
 def blob(rng: np.random.Generator, bright: bool, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -119,12 +113,10 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(crops: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All four parts, with what a network may be trained on in `rest`."""
     home = tmp_path_factory.mktemp("survey")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cli, "MORE", (survey.add,))
-        code = cli.main(
-            ["survey", "make", str(crops), "-o", str(home / "out"), "--frames", str(frames), *SMALL,
-             "--labelled-frames", "2", "--rest", str(home / "rest")]
-        )  # fmt: skip
+    code = cli.main(
+        ["survey", "make", str(crops), "-o", str(home / "out"), "--frames", str(frames), *SMALL,
+         "--labelled-frames", "2", "--rest", str(home / "rest")]
+    )  # fmt: skip
     assert code == 0
     return home / "out"
 

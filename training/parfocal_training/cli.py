@@ -13,10 +13,7 @@ import torch
 from rich.console import Console
 
 from parfocal import __version__
-from parfocal.bundle import BundleError
 from parfocal.card import DetectorRules
-from parfocal.classify import DeviceError, InferenceError
-from parfocal.detectors import choose, started
 from parfocal.prepare import CROP_PX
 from parfocal.types import Detector
 from parfocal_training import (
@@ -26,7 +23,14 @@ from parfocal_training import (
 )
 from parfocal_training.activations import command as activations
 from parfocal_training.checkpoint import Checkpoint, read_checkpoint
-from parfocal_training.crops import EXTERNAL, ImageCrops, cut_frames, gathered, ready_crops
+from parfocal_training.crops import (
+    EXTERNAL,
+    ImageCrops,
+    cut_frames,
+    detector_named,
+    gathered,
+    ready_crops,
+)
 from parfocal_training.cropset import CropRules, CropSet
 from parfocal_training.datacard import write_card
 from parfocal_training.dataset import Row, grouped, read_rows, renamed
@@ -42,6 +46,7 @@ from parfocal_training.errors import (
 )
 from parfocal_training.experiments import command as experiment
 from parfocal_training.fit import Fit, Part, Plan
+from parfocal_training.jsonlines import emit
 from parfocal_training.options import Commands, parser, recipe_from
 from parfocal_training.pixels import command as pixels
 from parfocal_training.survey import command as survey
@@ -56,7 +61,7 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
     rows = renamed(read_rows(options.data), names)
     rows, kind = grouped(rows, options.group_by, options.group_regex)
     um_per_px = options.um_per_px or _common_scale(rows)
-    detector = _detector(options.detector)
+    detector = detector_named(options.detector)
     ready = bool(options.ready_crops)
     rules = CropRules(
         um_per_px=um_per_px,
@@ -75,13 +80,6 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
     cropset.save(crop_set, options.out)
     write_card(crop_set, options.out / "card.html")
     _report_crops(crop_set, images, options, console)
-
-
-def _detector(name: str) -> Detector:
-    try:
-        return started(choose(name))
-    except (BundleError, DeviceError, InferenceError) as error:
-        raise UsageError(f"--detector: {error}") from error
 
 
 def _class_names(pairs: Sequence[str]) -> dict[str, str]:
@@ -113,7 +111,7 @@ def _report_crops(
         for image in images:
             n = 0 if image.crops is None else len(image.crops)
             rejected = dict(image.rejected)
-            _emit(
+            emit(
                 {
                     "image": image.row.path,
                     "group": image.row.group,
@@ -121,7 +119,7 @@ def _report_crops(
                     "rejected": rejected,
                 }
             )
-        _emit(_summary(crop_set, options.out))
+        emit(_summary(crop_set, options.out))
         return
     console.print(screen.crops_table(crop_set, images))
     console.print(f"{len(crop_set)} crops in {options.out}")
@@ -193,19 +191,14 @@ def _device(name: str) -> torch.device:
 def _report_fit(done: Checkpoint, options: argparse.Namespace, console: Console) -> None:
     if options.json:
         figures = msgspec.to_builtins(done.measured.metrics)
-        _emit({"out": str(options.out), "classes": done.classes, "metrics": figures})
+        emit({"out": str(options.out), "classes": done.classes, "metrics": figures})
         return
     console.print(screen.metrics_table(done))
     console.print(f"checkpoint in {options.out}; make it a model with parfocal-export")
 
 
-def _emit(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()
-
-
 def _emit_epoch(part: Part, epoch: Epoch) -> None:
-    _emit({"part": msgspec.to_builtins(part), "epoch": msgspec.to_builtins(epoch)})
+    emit({"part": msgspec.to_builtins(part), "epoch": msgspec.to_builtins(epoch)})
 
 
 COMMANDS = {"crops": make_crops, "fit": fit, "detector": detector}

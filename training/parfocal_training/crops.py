@@ -11,7 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from parfocal.bundle import BundleError
 from parfocal.card import DetectorRules
+from parfocal.classify import DeviceError, InferenceError
+from parfocal.detectors import choose, started
 from parfocal.images import ImageError, Limits, decode
 from parfocal.prepare import CROP_PX, PixelRules, Prepare, to_gray
 from parfocal.reasons import FileReason
@@ -19,7 +22,7 @@ from parfocal.types import Detector, Frame, Gray
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet, ImageTally
 from parfocal_training.dataset import NAMED, GroupKind, Row, lines_of
 from parfocal_training.dataset_contradictions import copies
-from parfocal_training.errors import DataError
+from parfocal_training.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,20 @@ ANY_REFERENCE = (CROP_PX * CROP_PX, *([0] * 255))
 """Raw cuts do not depend on the reference distribution, which is chosen when training starts."""
 
 EXTERNAL = DetectorRules(name="external")
+
+
+def detector_named(name: str) -> Detector:
+    """The detector of a name or bundle file, ready to find cells.
+
+    Raises
+    ------
+    UsageError
+        It cannot be used.
+    """
+    try:
+        return started(choose(name))
+    except (BundleError, DeviceError, InferenceError) as error:
+        raise UsageError(f"--detector: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from parfocal.calibrate import softmax
-from parfocal.normalize import Reference, normalize
+from parfocal.normalize import normalize
 from parfocal_training.activations.checks import Saliency, saliency
 from parfocal_training.activations.maps import Maps, feature_maps
 from parfocal_training.activations.network import Image
@@ -16,7 +14,7 @@ from parfocal_training.activations.saliency import Window
 from parfocal_training.checkpoint import Checkpoint
 from parfocal_training.cropset import CropSet
 from parfocal_training.model import ConvNet
-from parfocal_training.train import answer
+from parfocal_training.trained import calibrated_answers
 
 
 def choose_cells(
@@ -90,9 +88,6 @@ def _normalized_and_answered(
     model: ConvNet, checkpoint: Checkpoint, some: CropSet
 ) -> tuple[Image, NDArray[np.float64]]:
     """Crops (n, s, s) as the network sees them, and its probabilities (n, classes)."""
-    reference = Reference(np.array(checkpoint.pixels.reference))
-    margin, side = some.index.rules.margin_px, some.index.rules.crop_px
-    wide = some.crops if some.crops.dtype == np.uint8 else some.crops.astype(np.int32)
-    logits = answer(model, torch.from_numpy(wide), reference)[0].numpy().astype(np.float64)
-    bare = some.crops[:, margin : margin + side, margin : margin + side]
-    return normalize(bare, reference), softmax(logits)
+    bare = some.bare(np.arange(len(some)))
+    reference = checkpoint.pixels.reference_distribution()
+    return normalize(bare, reference), calibrated_answers(model, checkpoint, some.crops)[0]

@@ -1,7 +1,6 @@
 """The command `parfocal-train detector`."""
 
 import argparse
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from parfocal_training.detector.recipe import RECIPES, DetectorRecipe
 from parfocal_training.detector.sources import Fields, Sources, read_sources
 from parfocal_training.detector.start import read_start
 from parfocal_training.detector.train import Report
+from parfocal_training.jsonlines import emit
 
 
 def train_detector(options: argparse.Namespace, device: torch.device, console: Console) -> None:
@@ -99,7 +99,7 @@ def _say(
     json: bool,
 ) -> None:
     if json:
-        _emit({"part": part.name, "report": msgspec.to_builtins(report)})
+        emit({"part": part.name, "report": msgspec.to_builtins(report)})
         return
     steps_left = part.steps_after(recipe) + report.of - report.step
     parts = "  ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
@@ -113,7 +113,7 @@ def _say(
 def _report(out: Path, console: Console, json: bool) -> None:
     done, _ = read_detector(out)
     if json:
-        _emit({"out": str(out), "metrics": msgspec.to_builtins(done.metrics)})
+        emit({"out": str(out), "metrics": msgspec.to_builtins(done.metrics)})
         return
     if done.metrics:
         console.print(_table(done.metrics))
@@ -130,8 +130,3 @@ def _table(metrics: dict[str, Metric]) -> Table:
     for name, one in metrics.items():
         table.add_row(name, f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}")
     return table
-
-
-def _emit(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()

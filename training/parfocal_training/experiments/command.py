@@ -1,7 +1,6 @@
 """`parfocal-train experiment NAME`: an experiment of the paper on a crop set."""
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from parfocal_training.experiments.running import (
     seconds_a_crop,
 )
 from parfocal_training.experiments.summary import SeriesFigures, figures
+from parfocal_training.jsonlines import emit
 from parfocal_training.mixed import command as mixed
 from parfocal_training.options import (
     Commands,
@@ -141,7 +141,7 @@ def _say_plan(
     crop_set: CropSet,
 ) -> None:
     if options.json:
-        _emit({"plan": {**msgspec.to_builtins(price), "seconds": price.seconds}})
+        emit({"plan": {**msgspec.to_builtins(price), "seconds": price.seconds}})
         return
     table = Table("series", "networks", "training cells", "tests", "test cells", "groups")
     for name in dict.fromkeys(series_of(run) for run in runs):
@@ -191,7 +191,7 @@ def _watched(
             results.append(result)
             bar.advance(task)
             if options.json:
-                _emit({"run": result.name, "accuracy": _accuracies(result)})
+                emit({"run": result.name, "accuracy": _accuracies(result)})
             elif not console.is_terminal:
                 console.print(f"{len(results)}/{len(jobs)} {report.log_line(result)}",
                               soft_wrap=True)  # fmt: skip
@@ -215,7 +215,7 @@ def _say_figures(
 ) -> None:
     if options.json:
         for one in series:
-            _emit(one)
+            emit(one)
         return
     table = Table("series", "answered", "tests", "cells", "accuracy (%)", "95 % interval",
                   "frames by vote (%)", "flasks by vote (%)")  # fmt: skip
@@ -232,8 +232,3 @@ def _say_figures(
         )
     console.print(table)
     console.print(f"report in {options.out / 'report.html'}")
-
-
-def _emit(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()

@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from parfocal import __version__
-from parfocal.bundle import BundleError
-from parfocal.classify import DeviceError, InferenceError
-from parfocal.detectors import choose, started
 from parfocal.prepare import to_gray
 from parfocal.types import Detector
 from parfocal_training.claim import claim
-from parfocal_training.errors import DataError, UsageError
+from parfocal_training.crops import detector_named
+from parfocal_training.errors import DataError
 from parfocal_training.jsonlines import emit
 from parfocal_training.mixed import report
 from parfocal_training.mixed.frames import Asked, Judged, judged, observed, paired_rows, readable
@@ -96,7 +94,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     networks = [read_network(p, name) for p, name in zip(options.model, names, strict=True)]
     classes = two_classes(networks, options.labelled)
     rows = paired_rows(options.data)
-    detector = started_detector(options.detector)
+    detector = detector_named(options.detector)
     plan = planned(options, networks, detector)
     claim(options.out, plan, resume=False)
     asked = Asked(options.data, options.labelled, options.max_shift_px, options.frame_um_per_px)
@@ -128,14 +126,6 @@ def planned(
         detector=detector.name,
         max_shift_px=options.max_shift_px,
     )
-
-
-def started_detector(name: str) -> Detector:
-    """The detector that a name means."""
-    try:
-        return started(choose(name))
-    except (BundleError, DeviceError, InferenceError) as error:
-        raise UsageError(f"--detector: {error}") from error
 
 
 def cells_table(

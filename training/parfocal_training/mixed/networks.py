@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from parfocal.calibrate import NoveltyScore, softmax
-from parfocal.normalize import Reference
+from parfocal.calibrate import NoveltyScore
 from parfocal.prepare import Prepare
 from parfocal.types import Finds, Gray
 from parfocal_training.checkpoint import Checkpoint, read_checkpoint
 from parfocal_training.errors import UsageError
 from parfocal_training.model import ConvNet
-from parfocal_training.train import answer
+from parfocal_training.trained import calibrated_answers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +23,6 @@ class Network:
     name: str
     checkpoint: Checkpoint
     model: ConvNet
-    reference: Reference
     novelty: NoveltyScore
 
 
@@ -48,7 +45,6 @@ def read_network(folder: Path, name: str) -> Network:
         name=name,
         checkpoint=checkpoint,
         model=model,
-        reference=checkpoint.pixels.reference_distribution(),
         novelty=NoveltyScore(checkpoint.novelty, len(checkpoint.classes)),
     )
 
@@ -65,12 +61,10 @@ def answers_of(
     cells = prepare.cut_finds(bright, um_per_px, finds)
     if not len(cells.crops):
         return Answers(cells.chosen, np.zeros(0), np.zeros(0, np.bool_))
-    wide = cells.crops if cells.crops.dtype == np.uint8 else cells.crops.astype(np.int32)
-    logits, lca = answer(network.model, torch.from_numpy(wide), network.reference)
+    p, lca = calibrated_answers(network.model, network.checkpoint, cells.crops)
     measured, classes = network.checkpoint.measured, network.checkpoint.classes
-    p = softmax(logits.numpy().astype(np.float64) / measured.calibration.temperature)
     sure = p.max(1) >= measured.abstention.min_probability
-    known = network.novelty(lca.numpy()) <= measured.abstention.max_novelty
+    known = network.novelty(lca) <= measured.abstention.max_novelty
     return Answers(cells.chosen, p[:, classes.index(labelled)], sure & known)
 
 

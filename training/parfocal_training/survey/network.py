@@ -5,25 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from parfocal.bundle import BundleError
-from parfocal.calibrate import softmax
 from parfocal.card import DetectorRules
-from parfocal.classify import DeviceError, InferenceError
-from parfocal.detectors import choose, started
-from parfocal.normalize import Reference
 from parfocal.types import Detector, Gray
 from parfocal_training.checkpoint import Checkpoint, read_checkpoint
-from parfocal_training.crops import cut_frames
+from parfocal_training.crops import cut_frames, detector_named
 from parfocal_training.cropset import CropRules
 from parfocal_training.errors import DataError, UsageError
 from parfocal_training.model import ConvNet
 from parfocal_training.survey.key import Key, SheetPart
 from parfocal_training.survey.scores import Ints
 from parfocal_training.survey.unlabelled import kept_crops, kept_frames
-from parfocal_training.train import answer
+from parfocal_training.trained import calibrated_answers
 
 Floats = NDArray[np.float64]
 
@@ -37,11 +31,7 @@ class Trained:
 
     def probabilities(self, crops: Gray) -> Floats:
         """Calibrated probabilities (n, classes) of raw crops (n, s, s)."""
-        wide = crops if crops.dtype == np.uint8 else crops.astype(np.int32)
-        reference = Reference(np.array(self.checkpoint.pixels.reference, np.int64))
-        logits, _ = answer(self.model, torch.from_numpy(np.ascontiguousarray(wide)), reference)
-        temperature = self.checkpoint.measured.calibration.temperature
-        return softmax(logits.numpy().astype(np.float64) / temperature)
+        return calibrated_answers(self.model, self.checkpoint, crops)[0]
 
 
 def network_answers(
@@ -62,7 +52,7 @@ def network_answers(
             warnings.append(f"Part {part.number}: the network was not trained to tell {named}.")
             continue
         if part.kind == "frames":
-            detector = _detector(detector_name)
+            detector = detector_named(detector_name)
             p, n_cells = _frame_probabilities(part, network, folder, detector, frame_um_per_px)
             warnings.append(_about_cells(part, n_cells, known, detector))
         else:
@@ -103,13 +93,6 @@ def _other_pixels(key: Key, known: Checkpoint) -> Iterator[str]:
             f"The crops' illumination was evened over {key.flat_field_um:g} um, those of the "
             f"training over {known.pixels.flat_field_um:g} um (0: not)."
         )
-
-
-def _detector(name: str) -> Detector:
-    try:
-        return started(choose(name))
-    except (BundleError, DeviceError, InferenceError) as error:
-        raise UsageError(f"--detector: {error}") from error
 
 
 def _frame_probabilities(
