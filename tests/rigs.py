@@ -256,7 +256,10 @@ class Rig:
         assert self.daemon is not None
         found = {}
         for child in psutil.Process(self.daemon.pid).children():
-            line = child.cmdline()
+            try:
+                line = child.cmdline()
+            except psutil.NoSuchProcess:  # gone, or dead and not yet reaped, since it was listed
+                continue
             if "-m" in line:
                 found[line[line.index("-m") + 1]] = child.pid
         return found
