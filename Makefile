@@ -29,7 +29,7 @@ demo: $(VENV)/.demo
 	$(BIN)/parfocal demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
