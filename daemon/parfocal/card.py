@@ -173,6 +173,30 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool | None = None
 
 
+class Phenotypes(msgspec.Struct, frozen=True, kw_only=True):
+    """Morphological phenotypes: clusters of cells by their LCA (Yao et al. 2019, Fig. 5).
+
+    A cell lies at (lca - mean) @ axes; its phenotype is the nearest centroid (Euclidean), unless it
+    is farther from it than that phenotype's limit: then it is unlike any. `mean` float32 (d,),
+    `axes` float32 (d, q) and `centroids` float32 (k, q) are base64 of little-endian bytes. `cells`
+    counts the clustered cells of each; `unlike_any` is the share of cells from left-out groups
+    beyond every limit; `stability` the adjusted Rand index between repeated clusterings.
+    """
+
+    names: tuple[str, ...]
+    named_by: str = ""
+    mean: str
+    axes: str
+    centroids: str
+    d: int
+    limits: tuple[float, ...]
+    unlike_any: Metric
+    cells: tuple[int, ...]
+    stability: Metric
+    group_kind: str
+    how: str = ""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """Where the weights come from."""
 
@@ -218,7 +242,7 @@ class ClassifierCard(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     training: Training
     golden: Golden
     caveats: tuple[str, ...] = ()
-    phenotypes: dict[str, str] | None = None
+    phenotypes: Phenotypes | None = None
     reliability: Reliability | None = None
     per_group: tuple[GroupFigures, ...] | None = None
     shift: ShiftRule | None = None
