@@ -150,7 +150,8 @@ def test_classify_ready_crops_gives_one_object_a_crop(
     answer = json.loads(out)
     assert code == 0
     assert set(answer) == {
-        "image", "label", "probability", "probabilities", "novelty", "accepted", "reason",
+        "image", "label", "probability", "probabilities", "novelty", "phenotype", "accepted",
+        "reason",
     }  # fmt: skip
     assert answer["probability"] == max(answer["probabilities"].values())
     code, _, err = run(capsys, *arguments, str(tmp_path / "large.png"))

@@ -22,11 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parfocal.bundle import Bundle
+from parfocal.calibrate import to_base64
+from parfocal.card import Metric, Phenotypes
 from parfocal.classify import OnnxClassifier
 from parfocal.confine import keep_memory
 from parfocal.detectors import CLASSICAL, choose, started
 from parfocal.images import Limits, decode
 from parfocal.intake import read_file
+from parfocal.phenotypes import Phenotyper
 from parfocal.prepare import Prepare, to_gray
 from parfocal.reader import Stopwatch
 from parfocal.simulator import HEK293A, HT1080, draw_flask
@@ -92,6 +95,7 @@ def bench(bundle: Bundle, repeats: int) -> dict[str, Any]:
         rows, crops = _host(bundle, str(path), repeats)
         rows += _detectors(str(path), repeats)
     rows += _model(bundle, crops, max(5, repeats // 6))
+    rows.append(phenotypes_row(bundle, repeats))
     rows += _simulator(max(5, repeats // 6))
     return {"machine": machine(), "repeats": repeats, "stages": rows}
 
@@ -208,6 +212,39 @@ def _model(bundle: Bundle, crops: NDArray[np.float32], repeats: int) -> list[dic
         _row("infer", ours, f"{note}, {rate:.0f} cells/s, {ratio:.0%} of a bare session's speed"),
         _row("infer, bare session", alone, note),
     ]
+
+
+def phenotypes_row(bundle: Bundle, repeats: int) -> dict[str, Any]:
+    """Time to name the phenotypes of a frame's cells: the bundle's, or drawn ones of usual size."""
+    card, d = bundle.card.phenotypes, bundle.card.novelty.d
+    whose = f"of '{bundle.card.name}'"
+    if card is None:
+        card, d, whose = drawn_phenotypes(), 288, "drawn, as this model has none"
+    phenotyper = Phenotyper(card, d)
+    lca = np.random.default_rng(0).normal(0, 1, (N_CELLS, d)).astype(np.float32)
+    q, k = phenotyper.axes.shape[1], len(card.names)
+    note = f"{N_CELLS} cells of {d} activations, {k} phenotypes in {q} dimensions, {whose}"
+    return _row("phenotypes", times_ms(lambda: phenotyper(lca), repeats), note)
+
+
+def drawn_phenotypes(d: int = 288, q: int = 32, k: int = 11) -> Phenotypes:
+    """A card of k phenotypes in q dimensions whose numbers mean nothing."""
+    rng, unknown = np.random.default_rng(0), Metric(value=0.0)
+    mean, axes, centroids = (
+        to_base64(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((d,), (d, q), (k, q))
+    )
+    return Phenotypes(
+        names=tuple(str(number) for number in range(1, k + 1)),
+        mean=mean,
+        axes=axes,
+        centroids=centroids,
+        d=d,
+        limits=(100.0,) * k,
+        unlike_any=unknown,
+        cells=(1,) * k,
+        stability=unknown,
+        group_kind="flask",
+    )
 
 
 def _simulator(repeats: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import msgspec
 from parfocal.calibrate import check_numbers
 from parfocal.card import ClassifierCard, DetectorCard
 from parfocal.onnxfile import NotOnnxError, OnnxSummary, summarize
+from parfocal.phenotypes import Phenotyper
 
 MAX_BYTES = 512 * 1024 * 1024
 TRUSTED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -174,6 +175,8 @@ def _card(path: Path, summary: OnnxSummary) -> ClassifierCard | DetectorCard:
         raise BundleError(f"the card of {path.name} names no two different classes")
     try:
         check_numbers(card)
+        if card.phenotypes is not None:
+            Phenotyper(card.phenotypes, card.novelty.d)
     except ValueError as error:
         raise BundleError(
             f"the card of {path.name} contradicts itself: {error}; export it again"

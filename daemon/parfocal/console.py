@@ -19,6 +19,7 @@ from parfocal.client import Event, NewLog, Received, Silence
 from parfocal.detectors import ChosenDetector
 from parfocal.follow import one_line, verdict_line
 from parfocal.modelcard import Section, model_sections, right_aligned
+from parfocal.phenotypes import phenotypes_text
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES
 from parfocal.shift import shift_text
@@ -96,15 +97,20 @@ def frame_table() -> Table:
     """An empty table of frames, as `follow` and `classify` show them."""
     table = Table(box=None, header_style="bold")
     right = ("seq", "cells", "abstained", "rejected", "focus")
-    for name in ("seq", "image", "flask", "cells", "composition (95 % interval)", *right[2:]):
+    shares = "composition (95 % interval)"  # whole, whatever the script of a phenotype's name
+    for name in ("seq", "image", "flask", "cells", shares, *right[2:]):
         justify: JustifyMethod = "right" if name in right else "left"
-        table.add_column(name, justify=justify, overflow="fold" if name == "image" else "ellipsis")
+        whole = name in ("image", shares)
+        table.add_column(name, justify=justify, overflow="fold" if whole else "ellipsis")
     return table
 
 
 def add_frame(table: Table, seq: str, result: FrameResult) -> None:
-    """One frame's row; a second line says when its cells are strange, taken together."""
+    """One frame's row; further lines say its phenotypes, and when its cells are strange."""
     shown, strange = composition_text(result), shift_text(result.shift)
+    phenotypes = phenotypes_text(result.phenotypes)
+    if phenotypes:
+        shown.append(f"\n{phenotypes}", "dim")
     if strange:
         shown.append(f"\n{strange}", "yellow")
     table.add_row(

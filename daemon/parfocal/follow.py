@@ -18,6 +18,7 @@ import msgspec
 
 from parfocal.client import Cursor, Received
 from parfocal.config import state_home
+from parfocal.phenotypes import phenotypes_text
 from parfocal.publish import Endpoints
 from parfocal.shift import shift_text
 from parfocal.types import Alarm, FlaskVerdict, FrameResult
@@ -284,7 +285,8 @@ def one_line(message: Received) -> str:
         )
         left = f"abstained {body.n_abstained}  rejected {body.n_rejected}"
         line = f"{seq:>6}  {name}  cells {len(body.cells)}  {shares}  {left}{flask}"
-        return "  ".join(filter(None, (line, shift_text(body.shift))))
+        more = phenotypes_text(body.phenotypes), shift_text(body.shift)
+        return "  ".join(filter(None, (line, *more)))
     if isinstance(body, Alarm):
         return f"{seq:>6}  {body.level}: {body.text}"
     if isinstance(body, FlaskVerdict):
@@ -300,4 +302,5 @@ def verdict_line(verdict: FlaskVerdict) -> str:
     )
     state = "open" if verdict.open else "closed"
     line = f"flask {verdict.flask.id} ({state})  {verdict.n_frames} frames  {shares}"
-    return "  ".join(filter(None, (line, shift_text(verdict.shift))))
+    more = phenotypes_text(verdict.phenotypes), shift_text(verdict.shift)
+    return "  ".join(filter(None, (line, *more)))

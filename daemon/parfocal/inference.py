@@ -17,6 +17,7 @@ from parfocal.bundle import BundleError, load
 from parfocal.calibrate import Judge
 from parfocal.child import DOUBT_EXIT, serve
 from parfocal.classify import Device, DeviceError, InferenceError, OnnxClassifier
+from parfocal.phenotypes import Phenotyper
 from parfocal.reasons import CellReason
 
 
@@ -52,13 +53,17 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="load_failed"):
 
 
 class Classified(msgspec.Struct, frozen=True, kw_only=True, tag="classified"):
-    """n judged cells: probabilities by class, novelty, reason or None, LCA as float16 bytes."""
+    """n judged cells: probabilities by class, novelty, reason or None, LCA as float16 bytes.
+
+    `phenotypes` has a name for each cell; None for a model that has none.
+    """
 
     probabilities: list[list[float]]
     novelty: list[float]
     reasons: list[CellReason | None]
     lca: bytes
     infer_ms: float
+    phenotypes: list[str] | None = None
 
 
 InferenceRequest = LoadModel | ClassifySlot
@@ -72,6 +77,7 @@ class Inference:
         self.arena = arena
         self.classifier: OnnxClassifier | None = None
         self.judge: Judge | None = None
+        self.phenotyper: Phenotyper | None = None
 
     def __call__(self, request: InferenceRequest) -> InferenceAnswer:
         """Load or classify.
@@ -93,7 +99,11 @@ class Inference:
             worst = self.classifier.check_golden()
         except (BundleError, DeviceError, InferenceError) as error:
             return LoadFailed(detail=str(error))
-        self.judge = Judge(bundle.card)
+        card = bundle.card
+        self.judge = Judge(card)
+        self.phenotyper = None
+        if card.phenotypes is not None:
+            self.phenotyper = Phenotyper(card.phenotypes, card.novelty.d)
         load_ms = (time.perf_counter() - start) * 1e3
         return Loaded(provider=self.classifier.provider, golden_deviation=worst, load_ms=load_ms)
 
@@ -105,12 +115,14 @@ class Inference:
         start = time.perf_counter()
         answers = self.classifier(self.arena.crops(request.slot, request.n))
         judged = self.judge(answers.logits, answers.lca)
+        phenotypes = None if self.phenotyper is None else self.phenotyper(answers.lca)
         return Classified(
             probabilities=judged.probabilities.tolist(),
             novelty=judged.novelty.tolist(),
             reasons=list(judged.reasons),
             lca=answers.lca.astype(np.float16).tobytes(),
             infer_ms=(time.perf_counter() - start) * 1e3,
+            phenotypes=phenotypes,
         )
 
 

@@ -8,8 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parfocal.bundle import Bundle
-from parfocal.card import Abstention, ClassifierCard, GroupFigures, Metric, Seen, ShiftRule
+from parfocal.card import (
+    Abstention,
+    ClassifierCard,
+    GroupFigures,
+    Metric,
+    Phenotypes,
+    Seen,
+    ShiftRule,
+)
 from parfocal.intervals import wilson
+from parfocal.phenotypes import UNLIKE_ANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,7 @@ def model_sections(bundle: Bundle) -> tuple[Section, ...]:
         _calibration(card),
         _abstention(card.abstention),
         _shift(card),
+        _phenotypes(card.phenotypes),
         Section("Must not be used for", notes=card.not_for or ("This card does not say.",)),
         Section("Caveats", notes=card.caveats or ("None were written down.",)),
         _file(bundle),
@@ -242,6 +252,56 @@ def _alarms(rule: ShiftRule, groups: tuple[GroupFigures, ...]) -> str:
         f"{round(seen.value * rule.n_groups)} strange ({percent(seen.value)}, "
         f"{interval(seen.low, seen.high)}){names}. How many strange ones it notices is not known."
     )
+
+
+def _phenotypes(known: Phenotypes | None) -> Section:
+    title = "What shapes of cell does it tell apart?"
+    if known is None:
+        return Section(title, ("None: this card has no phenotypes.",))
+    rows = tuple((name, str(n)) for name, n in zip(known.names, known.cells, strict=True))
+    said = (_clusters(known), _named(known), _strange(known), _stable(known))
+    return Section(title, said, ("phenotype", "cells it was made from"), rows)
+
+
+def _clusters(known: Phenotypes) -> str:
+    made = f" ({known.how})" if known.how else ""
+    return (
+        f"{len(known.names)} morphological phenotypes, clusters of {sum(known.cells)} cells by the "
+        f"activations of the last convolution{made}. They say how a cell looks, not what it is."
+    )
+
+
+def _named(known: Phenotypes) -> str:
+    if known.named_by:
+        return f"A person who looked at cells of each gave them their names: {known.named_by}."
+    return "Nobody has looked at them and named them yet: their names say nothing."
+
+
+def _strange(known: Phenotypes) -> str:
+    found = known.unlike_any
+    return (
+        f"A cell too far from the nearest of them is '{UNLIKE_ANY}'. So are "
+        f"{_with_interval(percent(found.value), interval(found.low, found.high))} of the cells of "
+        f"{known.group_kind}s left out of the clustering{_how(found)}."
+    )
+
+
+def _stable(known: Phenotypes) -> str:
+    found = known.stability
+    span = "-" if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
+    return (
+        "Clustered again, cells fall into the same clusters with an adjusted Rand index of "
+        f"{_with_interval(f'{found.value:.2f}', span)}, where 1 is always and 0 as often as by "
+        f"chance{_how(found)}."
+    )
+
+
+def _with_interval(value: str, span: str) -> str:
+    return f"{value} (no interval is known)" if span == "-" else f"{value} ({span})"
+
+
+def _how(metric: Metric) -> str:
+    return f" ({metric.how})" if metric.how else ""
 
 
 def _file(bundle: Bundle) -> Section:

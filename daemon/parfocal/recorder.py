@@ -16,6 +16,7 @@ from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
 from parfocal.inference import Classified
 from parfocal.journal import Journal, Message, iso
+from parfocal.phenotypes import answers
 from parfocal.publish import (
     Command,
     Endpoints,
@@ -177,8 +178,8 @@ class Recorder:
                     messages.append(self._verdict(flask))
 
     def _verdict(self, flask: FlaskRef) -> Message:
-        totals, bundle = self.verdicts.of(flask.session), self.bundle
-        verdict = totals.verdict(flask, bundle.card.shift, bundle.sha256)
+        totals, card = self.verdicts.of(flask.session), self.bundle.card
+        verdict = totals.verdict(flask, card.shift, self.bundle.sha256, answers(card.phenotypes))
         message = self.journal.append("flask", verdict)
         self.verdicts.published(flask.session, time.monotonic())
         return message

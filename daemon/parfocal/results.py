@@ -6,6 +6,7 @@ from parfocal.bundle import Bundle
 from parfocal.card import ClassifierCard
 from parfocal.inference import Classified
 from parfocal.intervals import composition, density
+from parfocal.phenotypes import answers
 from parfocal.reader import Prepared
 from parfocal.shift import shift
 from parfocal.types import Cell, FlaskRef, FrameResult, ImageRef, ModelRef
@@ -30,14 +31,16 @@ def model_ref(bundle: Bundle, provider: str, detector: str, detector_fingerprint
 def cells_of(prepared: Prepared, classified: Classified, card: ClassifierCard) -> tuple[Cell, ...]:
     """The classified cells, numbered from 1 in the order they were found."""
     cells = []
+    unnamed: list[str | None] = [None] * len(classified.reasons)
     rows = zip(
         prepared.chosen,
         classified.probabilities,
         classified.novelty,
         classified.reasons,
+        classified.phenotypes or unnamed,
         strict=True,
     )
-    for number, (i, probabilities, novelty, reason) in enumerate(rows, 1):
+    for number, (i, probabilities, novelty, reason, phenotype) in enumerate(rows, 1):
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
         (x, y), (left, top, width, height) = prepared.points[i], prepared.boxes[i]
         cells.append(
@@ -54,6 +57,7 @@ def cells_of(prepared: Prepared, classified: Classified, card: ClassifierCard) -
                 probability=probabilities[best],
                 probabilities=dict(zip(card.classes, probabilities, strict=True)),
                 novelty=novelty,
+                phenotype=phenotype,
                 accepted=reason is None,
                 reason=reason,
             )
@@ -75,6 +79,7 @@ def frame_result(
     cells = cells_of(prepared, classified, card)
     accepted = [cell for cell in cells if cell.accepted]
     counts = {label: sum(c.label == label for c in accepted) for label in card.classes}
+    named = {name: sum(c.phenotype == name for c in cells) for name in answers(card.phenotypes)}
     side_mm = prepared.um_per_px / 1000
     area_mm2 = prepared.width_px * prepared.height_px * side_mm**2
     return FrameResult(
@@ -100,6 +105,7 @@ def frame_result(
         timing_ms={**prepared.timing_ms, "infer": classified.infer_ms},
         revision=revision,
         shift=shift([(len(cells), sum(cell.novelty for cell in cells))], card.shift),
+        phenotypes=composition(named) or None,
     )
 
 

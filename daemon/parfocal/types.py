@@ -159,7 +159,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One classified cell: place in frame pixels, class, and how sure.
 
     `probability` is calibrated and belongs to `label`; `novelty` is 1 minus the conformal p-value
-    (1 = strange). `accepted` is false where the model abstains, with `reason`.
+    (1 = strange). `accepted` is false where the model abstains, with `reason`. `phenotype` names
+    the morphological phenotype that the cell is nearest to, or is `unlike any` where it is far
+    from all; abstained cells have one too. It is None for a model whose card has no phenotypes.
     """
 
     id: int
@@ -194,7 +196,10 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fraction(msgspec.Struct, frozen=True, kw_only=True):
-    """Share of one class among the accepted cells, with its 95 % interval."""
+    """Number and share of cells that are one thing, with the share's 95 % interval.
+
+    A class is counted among the accepted cells, a phenotype among all classified ones.
+    """
 
     n: int
     fraction: UnitInterval
@@ -231,7 +236,9 @@ class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     `composition` counts accepted cells of this frame and its intervals speak of this frame only.
     `timing_ms` has the keys hash, decode, detect, cut, normalize, infer and record. `shift` looks
     at all classified cells, abstained ones too; it is None without cells, or when the model's card
-    has no rule for it.
+    has no rule for it. `phenotypes` has every phenotype of the card, and `unlike any` last, among
+    all classified cells, abstained ones too; its intervals speak of this frame only. It is None
+    when the card has none.
     """
 
     image: ImageRef
@@ -247,6 +254,7 @@ class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     timing_ms: dict[str, float]
     revision: int = 1
     shift: Shift | None = None
+    phenotypes: dict[str, Fraction] | None = None
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,7 +272,9 @@ class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Running totals of a flask session: body of `parfocal.flask/1`.
 
     Intervals take frames as clusters (`parfocal.intervals`). `open` is false in the last verdict
-    of a session. `shift` looks at all cells that the present model classified.
+    of a session. `shift` and `phenotypes` look at all cells that the present model classified,
+    abstained ones too; `phenotypes` has every phenotype of its card, and `unlike any` last, and is
+    None when the card has none.
     """
 
     flask: FlaskRef
@@ -276,6 +286,7 @@ class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     composition: dict[str, Fraction]
     density: Density | None
     shift: Shift | None = None
+    phenotypes: dict[str, Fraction] | None = None
 
 
 State = Literal["starting", "ready", "degraded", "stopping"]

@@ -18,8 +18,8 @@ MIN_PAUSE_S = 1.0
 class Totals:
     """What one session's frames have shown so far; one entry a frame in every list.
 
-    `novelty`, (cells, sum of their novelty) of each frame, has a list for each model, by its hash:
-    novelties of different models cannot be added.
+    `novelty`, (cells, sum of their novelty) of each frame, and `phenotypes`, the number of cells of
+    each, have a list for each model, by its hash: those of different models cannot be added.
     """
 
     accepted: list[int] = field(default_factory=list)
@@ -28,6 +28,7 @@ class Totals:
     n_abstained: int = 0
     n_rejected: int = 0
     novelty: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    phenotypes: dict[str, list[dict[str, int]]] = field(default_factory=dict)
     published_s: float = float("-inf")
     dirty: bool = False
 
@@ -44,29 +45,36 @@ class Totals:
         self.n_rejected += result.n_rejected
         novelties = [cell.novelty for cell in result.cells]
         self.novelty.setdefault(result.model.sha256, []).append((len(novelties), sum(novelties)))
+        if result.phenotypes is not None:
+            named = {name: fraction.n for name, fraction in result.phenotypes.items()}
+            self.phenotypes.setdefault(result.model.sha256, []).append(named)
         self.dirty = True
 
     def verdict(
-        self, flask: FlaskRef, rule: ShiftRule | None = None, model_sha256: str = ""
+        self,
+        flask: FlaskRef,
+        rule: ShiftRule | None = None,
+        model_sha256: str = "",
+        phenotypes: tuple[str, ...] = (),
     ) -> FlaskVerdict:
-        """The totals as they are published; the shift rule is that of the model with this hash."""
-        total = sum(self.accepted)
-        composition = {}
-        for label, hits in self.hits.items():
-            low, high = clustered(list(zip(hits, self.accepted, strict=True)))
-            n = sum(hits)
-            share = n / total if total else 0.0
-            composition[label] = Fraction(n=n, fraction=share, low=low, high=high)
+        """The totals as they are published.
+
+        The shift rule and the names of phenotypes are those of the model with this hash.
+        """
+        frames = self.phenotypes.get(model_sha256, [])
+        cells = [sum(frame.values()) for frame in frames]
+        of = {name: [frame.get(name, 0) for frame in frames] for name in phenotypes}
         return FlaskVerdict(
             flask=flask,
             open=flask.closed_at is None,
             n_frames=len(self.accepted),
-            n_cells=total + self.n_abstained,
+            n_cells=sum(self.accepted) + self.n_abstained,
             n_abstained=self.n_abstained,
             n_rejected=self.n_rejected,
-            composition=composition,
+            composition={label: share(hits, self.accepted) for label, hits in self.hits.items()},
             density=self._density(),
             shift=shift(self.novelty.get(model_sha256, ()), rule),
+            phenotypes={name: share(hits, cells) for name, hits in of.items()} or None,
         )
 
     def _density(self) -> Density | None:
@@ -74,6 +82,13 @@ class Totals:
             return None
         mean, low, high = clustered_mean(self.densities)
         return Density(cells_per_mm2=mean, low=low, high=high)
+
+
+def share(hits: list[int], cells: list[int]) -> Fraction:
+    """Share of cells that are one thing, from the numbers of each frame, as clusters."""
+    low, high = clustered(list(zip(hits, cells, strict=True)))
+    n, total = sum(hits), sum(cells)
+    return Fraction(n=n, fraction=n / total if total else 0.0, low=low, high=high)
 
 
 class Verdicts:

@@ -12,6 +12,7 @@ from parfocal.client import Event, Received, Subscriber
 from parfocal.commands.arguments import Commands, command
 from parfocal.demo import SHARE, Stage, Tally, close_flask, last_verdict, running, truth
 from parfocal.follow import one_line
+from parfocal.phenotypes import phenotypes_text
 from parfocal.quantities import between, count, whole
 from parfocal.simulator import __main__ as camera
 
@@ -108,3 +109,6 @@ def _summarize(stage: Stage, subscriber: Subscriber, tally: Tally) -> None:
               f"   (simulated truth {true:.1%})")  # fmt: skip
     print(f"  abstained on {verdict.n_abstained}, found but not classified {verdict.n_rejected}; "
           f"sown {SHARE:.0%} to {1 - SHARE:.0%}")  # fmt: skip
+    phenotypes = phenotypes_text(verdict.phenotypes)
+    if phenotypes:
+        print(f"  {phenotypes}")

@@ -168,6 +168,7 @@ def crop_answer(image: Request, cell: Cell) -> dict[str, object]:
         "probability": cell.probability,
         "probabilities": cell.probabilities,
         "novelty": cell.novelty,
+        "phenotype": cell.phenotype,
         "accepted": cell.accepted,
         "reason": cell.reason,
     }

@@ -12,14 +12,16 @@ import zipfile
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from parfocal import __version__
 from parfocal.notebook.entry import (
+    PHENOTYPES_NOTE,
     Entry,
     facts,
-    fraction_text,
     provenance,
     reason_glossary,
+    share_rows,
     warnings,
 )
 from parfocal.notebook.markdown import sync
@@ -30,19 +32,28 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def text_html(entry: Entry) -> str:
     """The entry's text."""
-    rows = [(label, str(f.n), fraction_text(f)) for label, f in entry.verdict.composition.items()]
+    shares = share_rows(entry.verdict.composition)
     noted = "".join(f"<li>{escape(text)}</li>" for text in warnings(entry))
     parts = [
         _table(facts(entry)),
         "<h2>Composition</h2>",
-        _table([("class", "cells", "fraction (95 % interval)"), *rows]),
+        _table([("class", "cells", "fraction (95 % interval)"), *shares]),
         "<p>Intervals take the images as clusters and speak of this flask.</p>",
+        _phenotypes(entry),
         f"<h2>Please note</h2><ul>{noted}</ul>" if noted else "",
         _glossary(entry),
         "<h2>Provenance</h2>",
         _table(provenance(entry)),
     ]
     return "".join(parts)
+
+
+def _phenotypes(entry: Entry) -> str:
+    shares = share_rows(entry.verdict.phenotypes)
+    if not shares:
+        return ""
+    rows = _table([("phenotype", "cells", "fraction (95 % interval)"), *shares])
+    return f"<h2>Phenotypes</h2>{rows}<p>{PHENOTYPES_NOTE}</p>"
 
 
 def _glossary(entry: Entry) -> str:
@@ -60,7 +71,7 @@ def crate(entry: Entry) -> dict[str, Any]:
     made_at = entry.flask.closed_at or entry.flask.opened_at
     files = [_file(entry, a.name, a.media_type, a.data, a.description) for a in entry.attachments]
     variables = [
-        {"@id": f"#{name}", "@type": "PropertyValue", "propertyID": name, "value": value}
+        {"@id": f"#{quote(name)}", "@type": "PropertyValue", "propertyID": name, "value": value}
         | ({"unitText": unit} if unit else {})
         for name, value, unit in _variables(entry)
     ]
@@ -139,9 +150,10 @@ def _variables(entry: Entry) -> list[tuple[str, Any, str]]:
     ]
     if verdict.density is not None:
         out.append(("density", round(verdict.density.cells_per_mm2, 1), "1/mm2"))
-    for label, f in verdict.composition.items():
-        parts = (("fraction", f.fraction), ("low", f.low), ("high", f.high))
-        out += [(f"composition.{label}.{part}", round(value, 4), "") for part, value in parts]
+    for kind, shares in (("composition", verdict.composition), ("phenotype", verdict.phenotypes)):
+        for name, f in (shares or {}).items():
+            parts = (("fraction", f.fraction), ("low", f.low), ("high", f.high))
+            out += [(f"{kind}.{name}.{part}", round(value, 4), "") for part, value in parts]
     return out
 
 

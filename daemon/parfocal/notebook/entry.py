@@ -12,11 +12,16 @@ import msgspec
 from parfocal import __version__
 from parfocal.client import Received
 from parfocal.follow import COLUMNS, csv_rows
+from parfocal.phenotypes import UNLIKE_ANY
 from parfocal.reasons import SENTENCES, CellReason, ObjectReason
 from parfocal.types import FlaskRef, FlaskVerdict, Fraction, FrameResult
 
 STEM_WORD = 60
 """Most characters of a file name that come from one thing a person typed."""
+PHENOTYPES_NOTE = (
+    "All classified cells count here, also those the model abstained on. "
+    "A phenotype says how a cell looks, not what it is."
+)
 FEW_CELLS = 100
 OFTEN = 0.2
 """A share of cells above which something is worth a warning."""
@@ -114,6 +119,11 @@ def rejected_text(entry: Entry) -> str:
     return f"{sum(reasons.values())}" + (f" ({', '.join(parts)})" if parts else "")
 
 
+def share_rows(shares: dict[str, Fraction] | None) -> list[tuple[str, str, str]]:
+    """A row for each class or phenotype: name, cells, share with its interval."""
+    return [(name, str(f.n), fraction_text(f)) for name, f in (shares or {}).items()]
+
+
 def fraction_text(f: Fraction) -> str:
     """`64 % (45 to 79)`."""
     return f"{f.fraction:.0%} ({f.low:.0%} to {f.high:.0%})".replace("%", " %")
@@ -133,6 +143,7 @@ def _warnings(entry: Entry) -> Iterator[str]:
     unlike = sum(c.reason is CellReason.UNLIKE_TRAINING for result in results for c in result.cells)
     if verdict.n_cells and unlike / verdict.n_cells > OFTEN:
         yield f"{unlike} of {verdict.n_cells} cells are unlike any the model was trained on."
+    yield from _phenotype_warnings(verdict)
     blurred = sum(r.reason is ObjectReason.BLUR for result in results for r in result.rejected)
     if blurred > OFTEN * max(1, verdict.n_cells):
         yield f"{blurred} cells were out of focus."
@@ -144,6 +155,18 @@ def _warnings(entry: Entry) -> Iterator[str]:
     if not all(r.model.detector_matches_training for r in results):
         yield "Cells were found in another way than those the model was trained on."
     yield from dict.fromkeys(caveat for r in results for caveat in r.model.caveats)
+
+
+def _phenotype_warnings(verdict: FlaskVerdict) -> Iterator[str]:
+    if verdict.phenotypes is None:
+        return
+    n = sum(f.n for f in verdict.phenotypes.values())
+    if n < verdict.n_cells:
+        text = "another model classified the rest"
+        yield f"Phenotypes are those of {n} of {verdict.n_cells} cells: {text}."
+    strange = verdict.phenotypes[UNLIKE_ANY]
+    if strange.fraction > OFTEN:
+        yield f"{strange.n} of {n} cells are unlike any phenotype that the model knows."
 
 
 def provenance(entry: Entry) -> list[tuple[str, str]]:

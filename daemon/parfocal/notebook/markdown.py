@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parfocal.notebook.entry import (
+    PHENOTYPES_NOTE,
     Entry,
     facts,
-    fraction_text,
     provenance,
     reason_glossary,
+    share_rows,
     warnings,
 )
 
@@ -19,9 +20,12 @@ def page(entry: Entry) -> str:
     """The Markdown text of an entry."""
     parts = [f"# {escape(entry.title)}", table(("", ""), facts(entry))]
     parts.append("## Composition")
-    rows = [(label, str(f.n), fraction_text(f)) for label, f in entry.verdict.composition.items()]
-    parts.append(table(("class", "cells", "fraction (95 % interval)"), rows))
+    shares, phenotypes = share_rows(entry.verdict.composition), entry.verdict.phenotypes
+    parts.append(table(("class", "cells", "fraction (95 % interval)"), shares))
     parts.append("Intervals take the images as clusters and speak of this flask.")
+    if phenotypes:
+        header = ("phenotype", "cells", "fraction (95 % interval)")
+        parts += ["## Phenotypes", table(header, share_rows(phenotypes)), PHENOTYPES_NOTE]
     noted = warnings(entry)
     if noted:
         parts += ["## Please note", "\n".join(f"- {escape(text)}" for text in noted)]

@@ -1,0 +1,135 @@
+"""Which morphological phenotype a cell has: the nearest cluster of LCAs, or none of them."""
+
+import unicodedata
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parfocal.calibrate import Array, from_base64
+from parfocal.card import Metric, Phenotypes
+from parfocal.types import Fraction
+
+UNLIKE_ANY = "unlike any"
+"""What a cell is called that lies beyond the limit of the nearest phenotype."""
+
+MAX_NAME = 60
+"""Most characters of a name: longer ones leave no room for numbers beside them."""
+
+MOST_NAMED = 3
+"""Phenotypes that a line of text names; the rest are counted."""
+
+
+class Phenotyper:
+    """Names the phenotype of each cell, as a card says.
+
+    Parameters
+    ----------
+    card : Phenotypes
+    d : int
+        Number of activations that the network gives of a cell.
+
+    Raises
+    ------
+    ValueError
+        The card's numbers or names cannot be; the message names the first that cannot.
+    """
+
+    def __init__(self, card: Phenotypes, d: int) -> None:
+        check_names(card.names)
+        _check_counts(card)
+        if card.d != d or d < 1:
+            raise ValueError(f"phenotypes are of {card.d} activations, the network has {d}")
+        self.names = answers(card)
+        self.axes = _numbers("axes", card.axes, d)
+        self.mean = _numbers("mean", card.mean, 1, d)[0]
+        self.centroids = _numbers("centroids", card.centroids, len(card.names), self.axes.shape[1])
+        self.limits = np.array(card.limits, np.float64)
+        self._slopes = -2 * self.centroids.T
+        self._heights = (self.centroids**2).sum(1)
+
+    def __call__(self, lca: Array) -> list[str]:
+        """Phenotype of each of n cells, `UNLIKE_ANY` included: lca is float32 (n, d)."""
+        position = (lca - self.mean) @ self.axes  # (n, q)
+        # squared distance to each centroid, less the cell's own square, which all have in common
+        nearest = (position @ self._slopes + self._heights).argmin(1)
+        apart = position - self.centroids[nearest]
+        beyond = np.sqrt(np.einsum("nq,nq->n", apart, apart)) > self.limits[nearest]
+        numbers = np.where(beyond, len(self.limits), nearest)
+        return [self.names[number] for number in numbers.tolist()]
+
+
+def answers(card: Phenotypes | None) -> tuple[str, ...]:
+    """Everything that a cell's phenotype can be, `UNLIKE_ANY` last; empty for a model without."""
+    return () if card is None else (*card.names, UNLIKE_ANY)
+
+
+def phenotypes_text(found: dict[str, Fraction] | None) -> str:
+    """The most frequent phenotypes in a line, with 95 % intervals; empty where there are none."""
+    seen = {name: f for name, f in (found or {}).items() if f.n}
+    if not seen:
+        return ""
+    strange = seen.pop(UNLIKE_ANY, None)
+    ordered = sorted(seen, key=lambda name: -seen[name].n)
+    parts = [_share(name, seen[name]) for name in ordered[:MOST_NAMED]]
+    rarer = ordered[MOST_NAMED:]
+    if rarer:
+        parts.append(f"{len(rarer)} rarer {sum(seen[name].n for name in rarer)}")
+    if strange is not None:
+        parts.append(_share(UNLIKE_ANY, strange))
+    return f"phenotypes: {'  '.join(parts)}"
+
+
+def _share(name: str, f: Fraction) -> str:
+    return f"{name} {f.n} = {f.fraction:.0%} ({f.low:.0%}-{f.high:.0%})"
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Refuse names that could not be shown or told apart.
+
+    Raises
+    ------
+    ValueError
+        Which, and why.
+    """
+    if not names:
+        raise ValueError("phenotypes has no names")
+    for name in names:
+        if not name or name != name.strip() or not name.isprintable():
+            raise ValueError(
+                f"a phenotype is called {name!a}: names are printable, without margins"
+            )
+        if len(name) > MAX_NAME:
+            raise ValueError(f"a phenotype's name has {len(name)} characters, not up to {MAX_NAME}")
+        if name.casefold() == UNLIKE_ANY:
+            raise ValueError(f"a phenotype is called {name!a}, which means none of them")
+    if len({unicodedata.normalize("NFC", name) for name in names}) != len(names):
+        raise ValueError("two phenotypes have the same name")
+
+
+def _check_counts(card: Phenotypes) -> None:
+    k = len(card.names)
+    for what, values in (("limits", card.limits), ("cells", card.cells)):
+        if len(values) != k:
+            raise ValueError(f"phenotypes.{what} has {len(values)} values for {k} names")
+        for value in values:
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"phenotypes.{what} has {value}, not a finite number above 0")
+    _check_metric("unlike_any", card.unlike_any, 0)
+    _check_metric("stability", card.stability, -1)  # clusterings can agree less than by chance
+
+
+def _check_metric(what: str, metric: Metric, least: float) -> None:
+    for value in (metric.value, metric.low, metric.high):
+        if value is not None and not least <= value <= 1:
+            raise ValueError(f"phenotypes.{what} is {value}, not between {least} and 1")
+
+
+def _numbers(what: str, text: str, rows: int, columns: int = 0) -> NDArray[np.float64]:
+    """The finite numbers of a text made by `to_base64`: shape (rows, columns), 0 taking any."""
+    values = from_base64(text)
+    columns = columns or max(1, values.size // rows)
+    if values.size != rows * columns:
+        raise ValueError(f"phenotypes.{what} has {values.size} values, not {rows} x {columns}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"phenotypes.{what} holds numbers that are not finite")
+    return values.reshape(rows, -1).astype(np.float64)
