@@ -28,7 +28,7 @@ from parfocal_training.experiments.designs import Run
 from parfocal_training.experiments.newflask import METHODS, new_flask
 from parfocal_training.experiments.running import HeldOutResult, RunResult
 from parfocal_training.experiments.summary import figures
-from parfocal_training.model import ConvNet, ConvNetConfig, compact, initialized
+from parfocal_training.model import ConvNet, ConvNetConfig, initialized, smaller
 from parfocal_training.pretraining import pretrain
 from parfocal_training.recipe import FLASK
 from parfocal_training.train import Epoch, Labelled, begin
@@ -151,8 +151,8 @@ def test_pools_grow_and_never_hold_the_pair_that_is_tested() -> None:
         mine = [run for run in runs if run.name.endswith(f"-{repeat}")]
         sizes = [len(flasks(crop_set, run.train)) for run in mine]
         assert sizes == [2, 4, 6]
-        for smaller, larger in itertools.pairwise(mine):
-            assert set(smaller.train) < set(larger.train)
+        for fewer, more in itertools.pairwise(mine):
+            assert set(fewer.train) < set(more.train)
         assert all(not set(run.train) & set(run.tests[0].cells) for run in mine)
 
 
@@ -322,7 +322,7 @@ def test_a_wrong_change_of_the_recipe_is_named(
 
 def small_network() -> tuple[ConvNet, Labelled, Reference]:
     crop_set = set_of(rows_of(1, 4), drawn=True)
-    model = initialized(compact(ConvNetConfig(classes=2)), seed=1)
+    model = initialized(smaller(ConvNetConfig(classes=2), 2), seed=1)
     asked = Labelled.on(torch.device("cpu"), crop_set.crops, crop_set.labels, list(crop_set.groups))
     return model, asked, Reference.of(crop_set.crops[0])
 
@@ -381,7 +381,7 @@ def test_pre_training_learns_without_labels_and_leaves_the_answer_open() -> None
     reference = Reference.of(crop_set.crops[0])
     learned = []
     for rows_said in (rows, other):
-        state = begin(compact(ConvNetConfig(classes=2)), recipe, 1, torch.device("cpu"))
+        state = begin(smaller(ConvNetConfig(classes=2), 2), recipe, 1, torch.device("cpu"))
         untouched = {name: value.clone() for name, value in state.model.state_dict().items()}
         pretrain(state, replace(crop_set, index=set_of(rows_said).index), recipe, reference, 1)
         learned.append(state.model.state_dict())

@@ -15,12 +15,12 @@ from parfocal_export.graph import to_onnx
 from parfocal_export.question import golden_crops
 from parfocal_training.model import (
     ConvNetConfig,
-    compact,
     config_of,
     flops_a_crop,
     initialized,
     mixed_statistics,
     parameter_count,
+    smaller,
 )
 from parfocal_training.recipe import FIELD, FLASK, PAPER_RECIPE, RECIPES
 from parfocal_training.train import Labelled, begin, drawn, mixed_up, train
@@ -102,12 +102,12 @@ def test_the_compact_network_does_less_than_a_fifth_of_the_work() -> None:
     small = config_of("compact", None, 2, 224, 128, 32)
     assert flops_a_crop(paper) == pytest.approx(1.244e9, rel=0.01)  # the paper's Table 1
     assert flops_a_crop(small) < flops_a_crop(paper) / 5
-    assert small == compact(paper) and small.lca_values == 96
+    assert small == smaller(paper, 2) and small.lca_values == 96
     assert parameter_count(initialized(small, 0)) < parameter_count(initialized(paper, 0))
 
 
 def test_the_compact_network_is_the_same_in_onnx() -> None:
-    model = initialized(compact(ConvNetConfig(classes=3, level_zero=150)), seed=2).eval()
+    model = initialized(smaller(ConvNetConfig(classes=3, level_zero=150), 2), seed=2).eval()
     crops = golden_crops(3, 224, np.random.default_rng(2)).astype(np.float32)[:, None]
     session = onnxruntime.InferenceSession(to_onnx(model).SerializeToString(),
                                            providers=["CPUExecutionProvider"])  # fmt: skip
@@ -121,7 +121,7 @@ def test_the_compact_network_is_the_same_in_onnx() -> None:
 def test_mixing_happens_in_training_only() -> None:
     crops = crops_of(["a"] * 4 + ["b"] * 4, [0] * 4 + [1] * 4)
     recipe = msgspec.structs.replace(FLASK, epochs=1, crops_seen=0, mix_statistics=1.0, mixup=True)
-    state = begin(compact(ConvNetConfig(classes=2)), recipe, 1, CPU)
+    state = begin(smaller(ConvNetConfig(classes=2), 2), recipe, 1, CPU)
     reference = Reference.of(golden_crops(1, 224, np.random.default_rng(1))[0])
     (epoch,) = train(state, crops, None, recipe, reference)
     assert np.isfinite(epoch.loss)

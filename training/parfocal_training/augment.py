@@ -7,11 +7,19 @@ before anything has to be invented, and is cut off at the end.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from parfocal_training.copies import CopyDraws
+
+Draws = torch.Generator | CopyDraws
+"""Where random numbers come from: one stream for all, or one for each copy of each cell."""
+
+SURROUNDINGS = (0.57, 0.96)
+"""Of half a crop's side: cells reach 28 um and more, the crop 49 um."""
 
 BLOB_REACH_SIGMA = 3
 """A blob ends here: 30 px from the edge + 3 x 9 px leaves the middle 110 px of 224 untouched."""
@@ -23,7 +31,8 @@ class Augmentation:
 
     `flips`: also mirror, since a flask has no handedness. `zoom`: size changed by up to this
     share. `blur_sigma_px`: largest extra defocus (a Gaussian). `noise_levels`: largest SD of
-    added pixel noise, in grey levels of an 8-bit crop.
+    added pixel noise, in grey levels of an 8-bit crop. `fill_sd`: SD of the noise that fills what
+    rotation uncovers, in SDs of the image; below 1 where pixels were averaged.
     """
 
     rotate: bool = True
@@ -39,31 +48,47 @@ class Augmentation:
     zoom: float = 0.0
     blur_sigma_px: float = 0.0
     noise_levels: float = 0.0
+    fill_sd: float = 1.0
+
+    def at(self, shrink: int) -> "Augmentation":
+        """The same on pixels that are so many times as large."""
+        if shrink == 1:
+            return self
+        return replace(
+            self,
+            rim_px=max(1, self.rim_px // shrink),
+            blob_sigma_min_px=self.blob_sigma_min_px / shrink,
+            blob_sigma_max_px=self.blob_sigma_max_px / shrink,
+            blob_edge_px=self.blob_edge_px // shrink,
+            shift_px=self.shift_px // shrink,
+            seam_px=max(1, self.seam_px // shrink),
+            blur_sigma_px=self.blur_sigma_px / shrink,
+            noise_levels=self.noise_levels / shrink,  # what is left of white noise after averaging
+            fill_sd=self.fill_sd * left_of_fill(shrink),
+        )
 
 
 PAPER = Augmentation()
 NONE = Augmentation(rotate=False, blobs=0, shift_px=0)
 
 
-def augment(
-    crops: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator
-) -> Tensor:
+def augment(crops: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> Tensor:
     """One random variant of every crop.
 
     Parameters
     ----------
-    crops : tensor of shape (n, s, s), uint8 or int32 (16-bit levels)
-        s = crop_px + twice the margin.
+    crops : tensor of shape (n, s, s), uint8, int32 (16-bit levels) or float32 (0 to 255)
+        s = crop_px + twice the margin. Floats are not rounded.
     options : Augmentation
     crop_px : int
-    generator : torch.Generator
+    generator : torch.Generator or CopyDraws
         On the device of `crops`.
 
     Returns
     -------
     tensor of shape (n, crop_px, crop_px), dtype of `crops`
     """
-    top = 255 if crops.dtype == torch.uint8 else 65535
+    top = 65535 if crops.dtype == torch.int32 else 255
     x = crops.float()  # (n, s, s)
     if options.rotate or options.zoom:
         x = rotate(x, options, crop_px, generator)  # mirrors too: one sampling for all of them
@@ -79,9 +104,9 @@ def augment(
     if options.blur_sigma_px:
         x = blur(x, options.blur_sigma_px, generator)
     if options.noise_levels:
-        sd = uniform(len(x), 0, options.noise_levels * top / 255, generator)  # (n,)
-        x = x + sd[:, None, None] * normal(x, generator)
-    return x.round().clamp(0, top).to(crops.dtype)
+        sd = uniform((len(x),), 0, options.noise_levels * top / 255, generator)  # (n,)
+        x = x + sd[:, None, None] * normal((len(x), *x.shape[1:]), generator, stream=1)
+    return x if crops.is_floating_point() else x.round().clamp(0, top).to(crops.dtype)
 
 
 def centre(crops: Tensor, crop_px: int) -> Tensor:
@@ -90,23 +115,29 @@ def centre(crops: Tensor, crop_px: int) -> Tensor:
     return crops[:, margin : margin + crop_px, margin : margin + crop_px]
 
 
-def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Shape (n,), float32, in [low, high)."""
-    return low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
+def uniform(
+    shape: tuple[int, ...], low: float, high: float, generator: Draws, crop_axis: int = 0
+) -> Tensor:
+    """Float32 in [low, high); `crop_axis` counts the crops."""
+    if isinstance(generator, CopyDraws):
+        return low + (high - low) * generator.uniform(shape, crop_axis)
+    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
 
 
-def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """White noise of SD 1 in the shape of `like`."""
-    return torch.randn(like.shape, generator=generator, device=like.device)
+def normal(shape: tuple[int, int, int], generator: Draws, stream: int = 0) -> Tensor:
+    """White noise of SD 1 for n crops: (n, h, w); a copy has another one in every stream."""
+    if isinstance(generator, CopyDraws):
+        return generator.normal(shape, stream)
+    return torch.randn(shape, generator=generator, device=generator.device)
 
 
-def flip(x: Tensor, generator: torch.Generator) -> Tensor:
+def flip(x: Tensor, generator: Draws) -> Tensor:
     """Half of the crops mirrored; with rotation this covers every flip. (n, s, s)."""
-    mirrored = uniform(len(x), 0, 1, generator) < 0.5  # (n,)
+    mirrored = uniform((len(x),), 0, 1, generator) < 0.5  # (n,)
     return torch.where(mirrored[:, None, None], x.flip(-1), x)
 
 
-def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator) -> Tensor:
+def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> Tensor:
     """Turned by an angle uniform in [0, 360) degrees; zoomed and mirrored if asked.
 
     (n, s, s) -> (n, w, w), where w is what later shifts can reach. What the rotation uncovers is
@@ -115,11 +146,11 @@ def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Gene
     that nothing is blended where nothing is missing.
     """
     n, side, _ = x.shape
-    turn = uniform(n, 0, 2 * math.pi if options.rotate else 0, generator)  # (n,) radians
-    size = 1 / uniform(n, 1 - options.zoom, 1 + options.zoom, generator)  # (n,)
+    turn = uniform((n,), 0, 2 * math.pi if options.rotate else 0, generator)  # (n,) radians
+    size = 1 / uniform((n,), 1 - options.zoom, 1 + options.zoom, generator)  # (n,)
     mirror = torch.ones_like(turn)
     if options.flips:
-        mirror = (uniform(n, 0, 1, generator) < 0.5) * 2.0 - 1
+        mirror = (uniform((n,), 0, 1, generator) < 0.5) * 2.0 - 1
     cos, sin, zero = turn.cos() * size, turn.sin() * size, torch.zeros_like(turn)
     affine = torch.stack([cos * mirror, -sin, zero, sin * mirror, cos, zero], 1).view(n, 2, 3)
     window = min(side, crop_px + 2 * (options.shift_px + options.seam_px))
@@ -133,19 +164,28 @@ def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Gene
         return turned
     rim_px = gap_px.clamp(1, options.rim_px)[:, None, None]
     weight = torch.where(gap_px[:, None, None] > 0.5, (inside_px / rim_px).clamp(0, 1), 1.0)
-    return weight * turned + (1 - weight) * background(x, window, generator)
+    return weight * turned + (1 - weight) * background(x, window, options.fill_sd, generator)
 
 
-def background(x: Tensor, side_px: int, generator: torch.Generator) -> Tensor:
-    """Noise with each image's mean and SD, smoothed over 3x3 px: (n, side_px, side_px)."""
-    noise = normal(x[:, :side_px, :side_px], generator)
+def left_of_fill(shrink: int) -> float:
+    """SD that is left of noise smoothed over 3x3 px after averaging squares of this side."""
+    shared = sum((shrink - d) * (1 - d / 3) for d in range(1, min(3, shrink)))
+    return (shrink + 2 * shared) / shrink**2
+
+
+def background(x: Tensor, side_px: int, fill_sd: float, generator: Draws) -> Tensor:
+    """Noise with each image's mean and SD, smoothed over 3x3 px: (n, side_px, side_px).
+
+    `fill_sd` scales the SD.
+    """
+    noise = normal((len(x), side_px, side_px), generator)
     rows = noise + noise.roll(1, 1) + noise.roll(-1, 1)  # many times as fast as pooling on a CPU
     smooth = (rows + rows.roll(1, 2) + rows.roll(-1, 2)) / 3  # SD 1 again
     mean, sd = x.mean((1, 2), keepdim=True), x.std((1, 2), keepdim=True)
-    return mean + sd * smooth
+    return mean + fill_sd * sd * smooth
 
 
-def add_blobs(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator) -> Tensor:
+def add_blobs(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> Tensor:
     """Substrate impurities, 0 to `blobs` on each crop: (n, s, s).
 
     A damped cosine ring, `height * cos(pi r / sigma) * exp(-(r / sigma)^2 / 2)`, centred within
@@ -153,13 +193,13 @@ def add_blobs(x: Tensor, options: Augmentation, crop_px: int, generator: torch.G
     ring reaches is computed.
     """
     n, k, side = len(x), options.blobs, x.shape[1]
-    row, column = (p.view(n, k, 1, 1) for p in blob_centres(n * k, options, crop_px, generator))
+    row, column = (p.view(n, k, 1, 1) for p in blob_centres((n, k), options, crop_px, generator))
     low, high = options.blob_sigma_min_px, options.blob_sigma_max_px
-    sigma = uniform(n * k, low, high, generator).view(n, k, 1, 1)  # px
-    counts = uniform(n, 0, k + 1, generator).floor()  # (n,)
+    sigma = uniform((n, k), low, high, generator).view(n, k, 1, 1)  # px
+    counts = uniform((n,), 0, k + 1, generator).floor()  # (n,)
     present = torch.arange(k, device=x.device) < counts[:, None]  # (n, k)
     room = (x.amax((1, 2)) - x.mean((1, 2)))[:, None]  # (n, 1) levels
-    height = uniform(n * k, 0, options.blob_height, generator).view(n, k) * room * present
+    height = uniform((n, k), 0, options.blob_height, generator) * room * present
     reach = math.ceil(BLOB_REACH_SIGMA * high)
     offset = torch.arange(-reach, reach + 1, device=x.device)
     rows = row.floor() + offset[:, None]  # (n, k, p, 1)
@@ -175,17 +215,17 @@ def add_blobs(x: Tensor, options: Augmentation, crop_px: int, generator: torch.G
 
 
 def blob_centres(
-    count: int, options: Augmentation, crop_px: int, generator: torch.Generator
+    shape: tuple[int, int], options: Augmentation, crop_px: int, generator: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Row and column, shape (count,), px of the crop: uniform along one of the four edges."""
-    along = uniform(count, 0, crop_px, generator)
-    depth = uniform(count, 0, options.blob_edge_px, generator)
-    edge = uniform(count, 0, 4, generator).long()
+    """Row and column (n, blobs), px of the crop: uniform along one of the four edges."""
+    along = uniform(shape, 0, crop_px, generator)
+    depth = uniform(shape, 0, options.blob_edge_px, generator)
+    edge = uniform(shape, 0, 4, generator).long()
     near = torch.where(edge % 2 == 0, depth, crop_px - 1 - depth)
     return torch.where(edge < 2, near, along), torch.where(edge < 2, along, near)
 
 
-def translate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.Generator) -> Tensor:
+def translate(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> Tensor:
     """Shifted by up to +-shift_px in each axis, cut to the crop: (n, s, s) -> (n, c, c).
 
     The lost strip wraps round and the seam is smoothed; with a margin of `shift_px` and a seam or
@@ -193,7 +233,7 @@ def translate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.G
     """
     n, side, _ = x.shape
     span = 2 * options.shift_px + 1
-    shift = (uniform(2 * n, 0, span, generator).long() - options.shift_px).view(2, n)  # (2, n)
+    shift = uniform((2, n), 0, span, generator, crop_axis=1).long() - options.shift_px  # (2, n)
     margin = (side - crop_px) // 2
     inside = margin >= options.shift_px + options.seam_px
     at = torch.arange(crop_px, device=x.device) + margin
@@ -208,6 +248,23 @@ def translate(x: Tensor, options: Augmentation, crop_px: int, generator: torch.G
         return moved
     moved = smooth_seam(moved, shift[0], options.seam_px)
     return centre(smooth_seam(moved.mT, shift[1], options.seam_px).mT, crop_px)
+
+
+def with_surroundings(crops: Tensor, others: Tensor, share: float, generator: Draws) -> Tensor:
+    """Crops (n, s, s) of which a share lies in the surroundings of another cell.
+
+    Beyond a circle about the middle, its radius uniform between `SURROUNDINGS` of half the side,
+    the other crop is seen; so what lies beside a cell no longer tells which cell it is.
+    """
+    n, side, _ = crops.shape
+    axis = torch.arange(side, device=crops.device) - (side - 1) / 2
+    distance = (axis[:, None] ** 2 + axis**2).sqrt()  # (s, s)
+    low, high = (r * side / 2 for r in SURROUNDINGS)
+    radius = uniform((n,), low, high, generator)[:, None, None]
+    taken = (uniform((n,), 0, 1, generator) < share)[:, None, None]
+    weight = torch.sigmoid((distance - radius) * 56 / side) * taken  # blends over 2 % of the side
+    mixed = crops + weight * (others - crops.float())
+    return mixed if crops.is_floating_point() else mixed.round().to(crops.dtype)
 
 
 def smooth_seam(x: Tensor, shift: Tensor, seam_px: int) -> Tensor:
@@ -225,10 +282,10 @@ def smooth_seam(x: Tensor, shift: Tensor, seam_px: int) -> Tensor:
     return out
 
 
-def blur(x: Tensor, sigma_px: float, generator: torch.Generator) -> Tensor:
+def blur(x: Tensor, sigma_px: float, generator: Draws) -> Tensor:
     """Each crop out of focus by its own Gaussian, SD uniform in [0, sigma_px). (n, h, w)."""
     n, reach = len(x), math.ceil(3 * sigma_px)
-    sigma = uniform(n, 0, sigma_px, generator).clamp(min=0.05)[:, None]  # (n, 1)
+    sigma = uniform((n,), 0, sigma_px, generator).clamp(min=0.05)[:, None]  # (n, 1)
     at = torch.arange(-reach, reach + 1, device=x.device)[None, :]  # (1, k)
     kernel = torch.exp(-((at / sigma) ** 2) / 2)
     kernel = kernel / kernel.sum(1, keepdim=True)  # (n, k)

@@ -84,9 +84,9 @@ def write_progress(state: TrainingState, plan: str, history: list[Epoch], path: 
     if state.averaged is not state.model:
         tensors |= model_tensors(state.averaged, "averaged.")
     for name, parameter in state.model.named_parameters():
-        momentum = state.optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors["momentum." + name] = momentum.detach().cpu().contiguous()
+        for kind, value in state.optimizer.state[parameter].items():
+            if value is not None:
+                tensors[f"optimizer.{kind}.{name}"] = value.detach().cpu().contiguous()
     tensors["generator"] = state.generator.get_state()
     header = Progress(
         plan=plan, epoch=state.epoch, best_accuracy=state.best_accuracy, history=tuple(history)
@@ -110,9 +110,13 @@ def restore_progress(state: TrainingState, plan: str, path: Path) -> list[Epoch]
     if state.averaged is not state.model:
         fill(state.averaged, tensors, "averaged.", path)
     for name, parameter in state.model.named_parameters():
-        if "momentum." + name in tensors:
-            momentum = torch.empty_like(parameter).copy_(tensors["momentum." + name])
-            state.optimizer.state[parameter]["momentum_buffer"] = momentum.detach()
+        for kind in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
+            stored = tensors.get(f"optimizer.{kind}.{name}")
+            if stored is None:
+                continue
+            like = parameter if stored.shape == parameter.shape else stored
+            # in the memory order of the weights, so that sums come out bit for bit as before
+            state.optimizer.state[parameter][kind] = torch.empty_like(like).copy_(stored).detach()
     state.generator.set_state(tensors["generator"])
     state.epoch, state.best_accuracy = progress.epoch, progress.best_accuracy
     return list(progress.history)

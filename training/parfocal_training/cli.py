@@ -35,6 +35,7 @@ from parfocal_training.cropset import CropRules, CropSet
 from parfocal_training.datacard import write_card
 from parfocal_training.dataset import Row, grouped, read_rows, renamed
 from parfocal_training.detector.command import train_detector
+from parfocal_training.device import device_named
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -49,6 +50,7 @@ from parfocal_training.fit import Fit, Part, Plan
 from parfocal_training.jsonlines import emit
 from parfocal_training.options import Commands, parser, recipe_from
 from parfocal_training.pixels import command as pixels
+from parfocal_training.selflabel import command as selflabel
 from parfocal_training.survey import command as survey
 from parfocal_training.train import Epoch
 
@@ -142,7 +144,7 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
-    device, recipe = _device(options.device), recipe_from(options)
+    device, recipe = device_named(options.device), recipe_from(options)
     plan = Plan(
         code_version=__version__,
         recipe=recipe,
@@ -178,14 +180,7 @@ def detector(options: argparse.Namespace, console: Console) -> None:
         raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
-    train_detector(options, _device(options.device), console)
-
-
-def _device(name: str) -> torch.device:
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise UsageError("--device cuda was asked for but this PyTorch finds no CUDA device")
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+    train_detector(options, device_named(options.device), console)
 
 
 def _report_fit(done: Checkpoint, options: argparse.Namespace, console: Console) -> None:
@@ -208,6 +203,7 @@ MORE: tuple[Callable[[Commands], None], ...] = (
     survey.add,
     activations.add,
     pixels.add,
+    selflabel.add,
 )
 """Commands that bring their own options: each sets `run(options, console)` as a default."""
 

@@ -4,7 +4,8 @@ Table 1 and Fig. 1d of Yao, Rochman and Sun (2019). 133,026 parameters for two c
 pooled activations (32 maps of 3x3 = 288 values) are the paper's latent cell activation, LCA.
 
 `compact` is the same kind of network at half the resolution with narrower kernels: a tenth of the
-work, and whatever it learns cannot depend on grain that the optics did not make.
+work, and whatever it learns cannot depend on grain that the optics did not make. `coarse` sees a
+quarter of the resolution, where shape is left and grain is gone: for phenotypes.
 """
 
 import math
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 LayerOrder = Literal["conv-relu-bn", "conv-bn-relu"]
-Network = Literal["paper", "compact"]
+Network = Literal["paper", "compact", "coarse"]
+SHRINK: dict[Network, int] = {"paper": 1, "compact": 2, "coarse": 4}
 MIXED_BLOCKS = 2
 """Feature statistics are mixed after the first blocks, where they are style and not yet kind."""
 
@@ -60,11 +62,11 @@ class ConvNetConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.maps[-1] * (self.last_px**2 if self.pooled == "flat" else 1)
 
 
-def compact(config: ConvNetConfig) -> ConvNetConfig:
-    """The same task for the network that sees half the resolution."""
+def smaller(config: ConvNetConfig, shrink: int) -> ConvNetConfig:
+    """The same task for a network that sees so many times less resolution."""
     return msgspec.structs.replace(
         config,
-        shrink=2,
+        shrink=shrink,
         first_kernel_px=7,
         kernel_px=3,
         widths=(32, 48, 64, 96),
@@ -118,13 +120,18 @@ class ConvNet(nn.Module):
     def forward(
         self, crops: Tensor, mix: float = 0.0, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits (n, classes) and LCA (n, lca_values), both float32.
+        """Logits (n, classes) and LCA (n, lca_values), both float32, of crops (n, 1, 224, 224)."""
+        return self.seen(self.shrink(crops), mix, generator)
+
+    def seen(
+        self, views: Tensor, mix: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same of crops that were averaged already: (n, 1, 224 / shrink, 224 / shrink).
 
         `mix` is the probability with which a training step mixes feature statistics after each of
         the first blocks, from `generator`.
         """
-        x = (crops - self.config.level_zero) / self.config.level_unit  # (n, 1, 224, 224)
-        x = self.shrink(x)
+        x = (views - self.config.level_zero) / self.config.level_unit
         for number, block in enumerate(self.blocks):
             x = block(x)
             if generator is not None and number < MIXED_BLOCKS and draw(generator) < mix:
@@ -185,8 +192,8 @@ def config_of(
     shape = ConvNetConfig(
         classes=classes, crop_px=crop_px, level_zero=level_zero, level_unit=level_unit
     )
-    if network == "compact":
-        shape = compact(shape)
+    if network != "paper":
+        shape = smaller(shape, SHRINK[network])
     return msgspec.structs.replace(shape, order=order) if order else shape
 
 

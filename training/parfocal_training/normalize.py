@@ -33,6 +33,22 @@ def normalize_batch(crops: Tensor, reference: Reference) -> Tensor:
         Exactly `parfocal.normalize.normalize` of the same crops (`tests/test_train_normalize.py`):
         integer counts, sums below 2**53 in float64, one division, one rounding to float32.
     """
+    return _looked_up(_tables(crops, reference), crops)
+
+
+def normalize_with_margin(crops: Tensor, margin_px: int, reference: Reference) -> Tensor:
+    """Crops (n, s, s) whose middle, without the margin, has the reference's distribution.
+
+    The middle is what `normalize_batch` makes of it; the margin's levels go the same way, those
+    that the middle does not have by their rank in it. Returns (n, s, s), float32.
+    """
+    side = crops.shape[-1] - margin_px
+    middle = crops[:, margin_px:side, margin_px:side]
+    return _looked_up(_tables(middle, reference), crops)
+
+
+def _tables(crops: Tensor, reference: Reference) -> Tensor:
+    """What each level of each crop becomes: (n, levels) float32."""
     if crops.ndim != 3 or crops.shape[1] * crops.shape[2] != reference.pixels:
         raise ValueError(
             f"crops of shape {tuple(crops.shape)} do not match a reference of "
@@ -42,8 +58,12 @@ def normalize_batch(crops: Tensor, reference: Reference) -> Tensor:
     flat = crops.reshape(n, -1).long()  # (n, h * w)
     offset = torch.arange(n, device=crops.device)[:, None] * levels  # (n, 1)
     histogram = torch.bincount((flat + offset).ravel(), minlength=n * levels).view(n, levels)
-    upper = histogram.cumsum(1)  # (n, levels)
+    width = histogram.clamp(min=1)  # a level that is absent gets what one pixel at its rank would
+    last = histogram.cumsum(1)
+    upper = torch.where(histogram > 0, last, (last + 1).clamp(max=reference.pixels))
     sums = torch.from_numpy(reference.sums).to(crops.device)  # (h * w + 1,) float64
-    spanned = sums[upper] - sums[upper - histogram]  # (n, levels)
-    table = (spanned / histogram.clamp(min=1)).float()  # (n, levels)
-    return table.gather(1, flat).view(crops.shape)
+    return ((sums[upper] - sums[upper - width]) / width).float()
+
+
+def _looked_up(tables: Tensor, crops: Tensor) -> Tensor:
+    return tables.gather(1, crops.reshape(len(crops), -1).long()).view(crops.shape)

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch.nn import functional as F
 
 from parfocal.normalize import Reference
 from parfocal.types import Gray
-from parfocal_training.augment import augment, centre
+from parfocal_training.augment import Draws, augment, centre, uniform, with_surroundings
+from parfocal_training.copies import Copies
 from parfocal_training.model import ConvNet, ConvNetConfig, draw, initialized
-from parfocal_training.normalize import normalize_batch
+from parfocal_training.normalize import normalize_batch, normalize_with_margin
 from parfocal_training.recipe import Balance, Recipe
 
 
@@ -76,7 +78,7 @@ class TrainingState:
 
     model: ConvNet
     averaged: ConvNet
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     epoch: int = 0
     best_accuracy: float = -1.0
@@ -93,9 +95,13 @@ def begin(config: ConvNetConfig, recipe: Recipe, seed: int, device: torch.device
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
     if free:
         groups.append({"params": free, "weight_decay": 0.0})
-    optimizer = torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
-    )
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    else:
+        optimizer = torch.optim.SGD(
+            groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
+        )
     generator = torch.Generator(device=device).manual_seed(seed)
     return TrainingState(model, averaged, optimizer, generator)
 
@@ -106,26 +112,34 @@ def train(
     held_out: Labelled | None,
     recipe: Recipe,
     reference: Reference,
+    copies: Copies | None = None,
 ) -> Iterator[Epoch]:
-    """Train from where `state` stands to the last epoch, yielding after each one."""
+    """Train from where `state` stands to the last epoch, yielding after each one.
+
+    With `copies` an epoch sees one of the copies of every crop, and the held-out figures are those
+    of copies that are never trained on.
+    """
     model, device = state.model, crops.labels.device
+    network = model.seen if recipe.vary == "view" else model
+    material = to_vary(crops.crops, recipe, model.config, reference)
     size = recipe.batch_of(len(crops))
     steps = max(1, len(crops) // size)  # a short last batch is dropped: its BN statistics are poor
     while state.epoch < recipe.epochs:
         model.train()
         losses, right = torch.zeros(steps), 0
         order = drawn(crops, recipe.balance, state.generator)  # (n,)
+        which = copies.of_pass(state.epoch) if copies else None  # (n,)
         for step in range(steps):
-            batch = crops.of(order[step * size : (step + 1) * size])
-            varied = augment(  # (b, 224, 224), integer levels
-                batch.crops, recipe.augmentation, model.config.crop_px, state.generator
-            )
-            x = normalize_batch(varied, reference)[:, None]  # (b, 1, 224, 224), after augmentation
-            truth = F.one_hot(batch.labels, model.config.classes).float()  # (b, classes)
+            cells = order[step * size : (step + 1) * size]  # (b,)
+            labels, draws = crops.labels[cells], cast(Draws, state.generator)
+            if copies is not None and which is not None:
+                draws = copies.draws(cells, which[cells])
+            x = varied(material, cells, recipe, model.config, reference, draws)  # (b, 1, 224, 224)
+            truth = F.one_hot(labels, model.config.classes).float()  # (b, classes)
             if recipe.mixup:
                 x, truth = mixed_up(x, truth, state.generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                logits, _ = model(x, recipe.mix_statistics, state.generator)  # (b, classes)
+                logits, _ = network(x, recipe.mix_statistics, state.generator)  # (b, classes)
             loss = F.cross_entropy(logits, truth, label_smoothing=recipe.label_smoothing)
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -135,11 +149,52 @@ def train(
             state.optimizer.step()
             average(state, recipe.average_decay, done)
             losses[step] = loss.detach()
-            right += int((logits.argmax(1) == batch.labels).sum())
+            right += int((logits.argmax(1) == labels).sum())
         state.epoch += 1
-        yield _epoch(
-            state, held_out, recipe, reference, losses.mean().item(), right / (steps * size)
+        tested: tuple[float, float] | tuple[None, None] = None, None
+        if copies is not None:
+            tested = held_out_copies(
+                state.averaged, material, crops.labels, recipe, reference, copies, state.epoch
+            )
+        elif held_out is not None and len(held_out):
+            logits, _ = answer(state.averaged, held_out.crops, reference)
+            tested = loss_and_accuracy(logits, held_out.labels)
+        yield Epoch(
+            state.epoch, recipe.epochs, losses.mean().item(), right / (steps * size), *tested
         )
+
+
+def to_vary(crops: Tensor, recipe: Recipe, config: ConvNetConfig, reference: Reference) -> Tensor:
+    """What is varied: the raw crops (n, s, s), or their views (n, s / shrink, s / shrink)."""
+    if recipe.vary == "crop":
+        return crops
+    margin = (crops.shape[-1] - config.crop_px) // 2 // config.shrink * config.shrink
+    cut = centre(crops, config.crop_px + 2 * margin)
+    views = [
+        F.avg_pool2d(normalize_with_margin(some, margin, reference)[:, None], config.shrink)[:, 0]
+        for some in torch.split(cut, 64)
+    ]
+    return torch.cat(views)
+
+
+def varied(
+    material: Tensor,
+    cells: Tensor,
+    recipe: Recipe,
+    config: ConvNetConfig,
+    reference: Reference,
+    draws: Draws,
+) -> Tensor:
+    """A variant of each of these cells (b,), as the network takes it: (b, 1, side, side)."""
+    shrink = config.shrink if recipe.vary == "view" else 1
+    side, options = config.crop_px // shrink, recipe.augmentation.at(shrink)
+    x = augment(material[cells], options, side, draws)  # (b, side, side)
+    if recipe.surroundings:
+        other = (uniform((len(cells),), 0, len(material), draws)).long()
+        x = with_surroundings(x, centre(material[other], side), recipe.surroundings, draws)
+    if recipe.vary == "crop":
+        x = normalize_batch(x, reference)  # after augmentation, as the paper does
+    return x[:, None]
 
 
 def drawn(crops: Labelled, balance: Balance, generator: torch.Generator) -> Tensor:
@@ -183,20 +238,34 @@ def average(state: TrainingState, decay: float, done: int) -> None:
                 value.copy_(new[name])
 
 
-def _epoch(
-    state: TrainingState,
-    held_out: Labelled | None,
+def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Cross-entropy in nats, and the share of right answers."""
+    return (
+        F.cross_entropy(logits, labels).item(),
+        (logits.argmax(1) == labels).float().mean().item(),
+    )
+
+
+@torch.no_grad()
+def held_out_copies(
+    model: ConvNet,
+    material: Tensor,
+    labels: Tensor,
     recipe: Recipe,
     reference: Reference,
-    loss: float,
-    train_accuracy: float,
-) -> Epoch:
-    val_loss = val_accuracy = None
-    if held_out is not None and len(held_out):
-        logits, _ = answer(state.averaged, held_out.crops, reference)
-        val_loss = F.cross_entropy(logits, held_out.labels).item()
-        val_accuracy = (logits.argmax(1) == held_out.labels).float().mean().item()
-    return Epoch(state.epoch, recipe.epochs, loss, train_accuracy, val_loss, val_accuracy)
+    copies: Copies,
+    turn: int,
+) -> tuple[float, float]:
+    """Loss and accuracy on one held-out copy of each cell; the copies take turns."""
+    model.eval()
+    network = model.seen if recipe.vary == "view" else model
+    every = torch.arange(len(material), device=material.device)
+    which, logits = copies.held_out_of_pass(turn), []
+    for cells in torch.split(every, 64):
+        draws = copies.draws(cells, which[cells])
+        x = varied(material, cells, recipe, model.config, reference, draws)
+        logits.append(network(x)[0])
+    return loss_and_accuracy(torch.cat(logits), labels)
 
 
 @torch.no_grad()

@@ -1,0 +1,259 @@
+"""Self-labels: copies that are never stored, views, and `parfocal-train selflabel`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parfocal.card import DetectorRules
+from parfocal.normalize import normalize
+from parfocal.prepare import CROP_PX
+from parfocal_export.question import golden_crops
+from parfocal_training import cropset
+from parfocal_training.augment import (
+    PAPER,
+    Augmentation,
+    augment,
+    left_of_fill,
+    with_surroundings,
+)
+from parfocal_training.cli import main
+from parfocal_training.copies import Copies
+from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
+from parfocal_training.dataset import Row
+from parfocal_training.model import config_of, initialized
+from parfocal_training.networks import trained_networks, weights_sha256
+from parfocal_training.normalize import normalize_with_margin
+from parfocal_training.recipe import SELF_LABEL
+from parfocal_training.reference import medoid_reference
+from parfocal_training.selflabel.store import read_selflabelled
+from parfocal_training.train import answer, to_vary
+
+CPU = torch.device("cpu")
+N = 6
+QUICK = ("--epochs", "3", "--batch", "4", "--threads", "1", "--device", "cpu", "--target", "1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def cells(n: int = N, margin_px: int = 0) -> CropSet:
+    side = CROP_PX + 2 * margin_px
+    crops = golden_crops(n, side, np.random.default_rng(5))
+    rows = tuple(
+        CropRow(image=Row(path=f"{i}.png", cell_line="A", group=f"g{i // 2}"), sha256=f"{i:064d}")
+        for i in range(n)
+    )
+    rules = CropRules(
+        um_per_px=0.44,
+        crop_px=CROP_PX,
+        margin_px=margin_px,
+        flat_field_um=0,
+        detector=DetectorRules(name="external"),
+    )
+    index = CropIndex(data="drawn", classes=("A",), group_kind="image", rules=rules, rows=rows)
+    return CropSet(crops, index)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cells") / "crops"
+    cropset.save(cells(), folder)
+    return folder
+
+
+def copies(seed: int = 3) -> Copies:
+    return Copies.on(CPU, N, 10, 2, seed)
+
+
+def drawn(of: Copies, which: list[tuple[int, int]], varied: Augmentation = PAPER) -> torch.Tensor:
+    """These (cell, copy) of the drawn cells, made in one batch."""
+    raw = torch.from_numpy(cells().crops)
+    cell, copy = (torch.tensor(part) for part in zip(*which, strict=True))
+    return augment(raw[cell], varied, CROP_PX, of.draws(cell, copy))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations([(i, j) for i in range(3) for j in (0, 7)]), st.integers(0, 5))
+def test_a_copy_is_the_same_image_in_whatever_batch_it_comes(
+    order: list[tuple[int, int]], alone: int
+) -> None:
+    every = replace(PAPER, flips=True, zoom=0.1, blur_sigma_px=1.0, noise_levels=4.0)
+    together = drawn(copies(), order, every)
+    by_itself = drawn(copies(), [order[alone]], every)
+    # a batch of another size may round a bicubic sum the other way: at most one grey level
+    assert int((together[alone].int() - by_itself[0].int()).abs().max()) <= 1
+
+
+def test_cells_copies_and_seeds_all_differ() -> None:
+    base = drawn(copies(), [(0, 0)])
+    for other in (
+        drawn(copies(), [(0, 1)]),
+        drawn(copies(4), [(0, 0)]),
+    ):
+        assert (base.int() - other.int()).abs().float().mean() > 1
+    keys = copies().draws(torch.arange(N).repeat(10), torch.arange(10).repeat_interleave(N)).keys
+    assert len(set(keys.tolist())) == N * 10
+
+
+def test_random_numbers_of_copies_are_uniform_and_unrelated() -> None:
+    many = Copies.on(CPU, 4000, 10, 2, seed=1)
+    draws = many.draws(torch.arange(4000), torch.zeros(4000, dtype=torch.int64))
+    first, second = draws.uniform((4000, 2)).numpy().T
+    third = draws.uniform((2, 4000), crop_axis=1).numpy()[0]
+    for values in (first, second, third):
+        counts = np.histogram(values, 10, (0, 1))[0]
+        assert abs(counts - 400).max() < 100  # 5 SD of a binomial count
+    assert abs(np.corrcoef([first, second, third]) - np.eye(3)).max() < 0.08  # 5 SD
+    noise = draws.normal((4000, 8, 8), 0)
+    assert abs(float(noise.mean())) < 0.05 and abs(float(noise.std()) - 1) < 0.05
+
+
+def test_training_never_sees_a_held_out_copy_and_every_other_once_a_round() -> None:
+    of = copies()
+    seen = torch.stack([of.of_pass(number) for number in range(16)])  # (16, n)
+    assert int(seen.max()) == 7 and of.trained == 8
+    for run in (seen[:8], seen[8:]):
+        assert all(sorted(run[:, i].tolist()) == list(range(8)) for i in range(N))
+    held_out = {int(of.held_out_of_pass(number)[0]) for number in range(4)}
+    assert held_out == {8, 9}
+
+
+def test_a_margin_takes_the_levels_of_the_middle() -> None:
+    raw = cells(margin_px=8).crops
+    middle = np.array(raw[:, 8:-8, 8:-8], np.uint8)
+    reference = medoid_reference(middle)
+    whole = normalize_with_margin(torch.from_numpy(raw), 8, reference).numpy()
+    assert np.array_equal(whole[:, 8:-8, 8:-8], normalize(middle, reference))
+    for crop, levels in zip(whole, raw, strict=True):  # one level, one grey; brighter stays so
+        order = np.argsort(levels, axis=None, kind="stable")
+        assert (np.diff(crop.ravel()[order]) >= 0).all()
+    assert whole.min() >= 0 and whole.max() <= 255
+
+
+@pytest.mark.parametrize("shrink", [2, 4])
+def test_the_fill_of_a_view_is_as_rough_as_an_averaged_fill(shrink: int) -> None:
+    noise = torch.randn(1, 400, 400, generator=torch.Generator().manual_seed(0))
+    rows = noise + noise.roll(1, 1) + noise.roll(-1, 1)
+    smooth = (rows + rows.roll(1, 2) + rows.roll(-1, 2)) / 3
+    averaged = torch.nn.functional.avg_pool2d(smooth[:, None], shrink)
+    assert float(averaged.std()) == pytest.approx(left_of_fill(shrink), abs=0.03)
+
+
+def test_only_the_surroundings_are_taken_from_the_other_cell() -> None:
+    mine, other = torch.full((40, 56, 56), 50.0), torch.full((40, 56, 56), 200.0)
+    out = with_surroundings(mine, other, 0.5, torch.Generator().manual_seed(2))
+    changed = out[:, 0, 0] > 190
+    assert 8 <= int(changed.sum()) <= 32
+    assert torch.equal(out[~changed], mine[~changed])
+    middle = out[:, 20:36, 20:36]
+    assert float((middle - 50).abs().max()) < 1
+
+
+def test_views_are_what_the_network_sees_of_a_crop_as_imaged() -> None:
+    crop_set = cells(margin_px=8)
+    reference = medoid_reference(crop_set.bare(np.arange(N)))
+    config = config_of("coarse", None, N, CROP_PX, 128, 32)
+    raw = torch.from_numpy(crop_set.crops)
+    views = to_vary(raw, SELF_LABEL, config, reference)
+    assert views.shape == (N, 60, 60)
+    model = initialized(config, seed=1).eval()
+    with torch.no_grad():
+        _, lca = model.seen(views[:, None, 2:-2, 2:-2])
+    assert torch.allclose(lca, answer(model, raw, reference)[1], atol=1e-3)
+
+
+def test_a_run_leaves_networks_that_others_can_use(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "slc"
+    wanted = (str(crops), "-o", str(out), *QUICK, "--repeats", "2", "--copies", "5")
+    assert main(["selflabel", *wanted, "--held-out", "1", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["epoch"]["number"] for line in lines[:-1]] == [1, 2, 3, 1, 2, 3]
+    done = read_selflabelled(out)
+    assert done.n_cells == N and done.config.classes == N
+    assert [one.copies_seen for one in done.repeats] == [18, 18]
+    assert not any(one.reached for one in done.repeats)
+    one, two = trained_networks(out)
+    assert one.weights_sha256 == weights_sha256(out / "repeat-1" / "model.safetensors")
+    assert one.weights_sha256 != two.weights_sha256
+    assert one.pixels.um_per_px == 0.44 and one.model.config.lca_values == 96
+    assert (out / "curves.png").stat().st_size > 1000
+
+
+def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [str(crops), *QUICK, "--repeats", "1", "--copies", "5", "--held-out", "1"]
+    assert main(["selflabel", *wanted, "-o", str(tmp_path / "whole"), "--json"]) == 0
+    broken = [*wanted, "-o", str(tmp_path / "broken"), "--json"]
+
+    passes = []
+
+    def interrupted(value: object) -> None:
+        passes.append(value)
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("parfocal_training.selflabel.command.emit", interrupted)
+        assert main(["selflabel", *broken]) == 130
+    assert not (tmp_path / "broken" / "selflabel.json").exists()
+    assert main(["selflabel", *broken, "--resume"]) == 0
+    whole, resumed = (
+        (tmp_path / name / "repeat-1" / "model.safetensors").read_bytes()
+        for name in ("whole", "broken")
+    )
+    assert whole == resumed
+
+
+def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> None:
+    few = cells(4)
+    few.crops[:] = np.stack([np.roll(few.crops[0], 9 * i, 0) // (i + 1) for i in range(4)])
+    for i in range(4):  # four cells that nobody could confuse
+        few.crops[i, 80 : 110 + 20 * i, 90:134] = 60 * i
+    cropset.save(few, tmp_path / "crops")
+    out = str(tmp_path / "out")
+    options = ["--epochs", "400", "--repeats", "1", "--threads", "1", "--target", "0.9"]
+    assert main(["selflabel", str(tmp_path / "crops"), "-o", out, *options, "--json"]) == 0
+    (one,) = read_selflabelled(tmp_path / "out").repeats
+    assert one.reached and one.epochs < 400
+    assert one.accuracy >= 0.5  # of copies that are normalized as the daemon does; chance is 0.25
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--held-out", "50"), "leaves nothing to train on"),
+        (("--target", "0"), "--target takes a share"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    crops: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    text: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert main(["selflabel", str(crops), "-o", str(tmp_path / "x"), *options]) == 2
+    assert text in caplog.text and "\n" not in caplog.messages[-1]
+
+
+def test_one_cell_has_nothing_to_be_told_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cropset.save(cells(1), tmp_path / "crops")
+    assert main(["selflabel", str(tmp_path / "crops"), "-o", str(tmp_path / "x")]) == 65
+    assert "at least two crops" in caplog.text
