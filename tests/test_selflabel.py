@@ -257,3 +257,10 @@ def test_one_cell_has_nothing_to_be_told_from(
     cropset.save(cells(1), tmp_path / "crops")
     assert main(["selflabel", str(tmp_path / "crops"), "-o", str(tmp_path / "x")]) == 65
     assert "at least two crops" in caplog.text
+
+
+def test_one_cell_line_can_be_clustered_but_not_fitted(
+    crops: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["fit", str(crops), "-o", str(tmp_path / "x")]) == 65
+    assert "parfocal-train selflabel takes one" in caplog.text

@@ -49,6 +49,7 @@ from parfocal_training.experiments import command as experiment
 from parfocal_training.fit import Fit, Part, Plan
 from parfocal_training.jsonlines import emit
 from parfocal_training.options import Commands, parser, recipe_from
+from parfocal_training.phenotypes import command as phenotypes
 from parfocal_training.pixels import command as pixels
 from parfocal_training.selflabel import command as selflabel
 from parfocal_training.survey import command as survey
@@ -140,6 +141,11 @@ def _summary(crop_set: CropSet, out: Path) -> dict[str, object]:
 def fit(options: argparse.Namespace, console: Console) -> None:
     """The command `fit`."""
     crop_set = cropset.load(options.crops).for_training()
+    if len(crop_set.classes) < 2:
+        raise DataError(
+            f"'{options.crops}' holds cells of 1 cell line, two are needed to tell lines apart; "
+            "parfocal-train selflabel takes one"
+        )
     if options.folds == 1:
         raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
     if options.threads:
@@ -204,6 +210,7 @@ MORE: tuple[Callable[[Commands], None], ...] = (
     activations.add,
     pixels.add,
     selflabel.add,
+    phenotypes.add,
 )
 """Commands that bring their own options: each sets `run(options, console)` as a default."""
 

@@ -10,7 +10,6 @@ import msgspec
 
 from parfocal_training.dataset_contradictions import flask_faults
 from parfocal_training.dataset_faults import (
-    MIXED,
     REQUIRED,
     Fault,
     Line,
@@ -74,8 +73,6 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
         table = folder / "flasks.csv"
         named = table if table.is_file() else folder
         raise DataError(f"'{named}' cannot be used: {'; '.join(errors[:NAMED])}{hint}")
-    if len({row.cell_line for row in rows}) < 2:  # a set of mixed flasks is one, to be tested on
-        raise DataError(f"'{folder}' cannot be used: {_one_line(rows).text}")
     return rows
 
 
@@ -135,17 +132,20 @@ def _parsed(table: Path) -> tuple[list[str], list[Line], list[Fault]]:
 
 
 def _too_few_lines(rows: Sequence[Row]) -> tuple[Fault, ...]:
-    return () if len({row.cell_line for row in rows if row.cell_line}) > 1 else (_one_line(rows),)
-
-
-def _one_line(rows: Sequence[Row]) -> Fault:
     lines = {row.cell_line for row in rows if row.cell_line}
-    return Fault(
-        code="one_cell_line",
-        text=f"it holds {len(rows)} images of {len(lines)} cell line(s), two are needed to train: "
-        "list them in flasks.csv (path, cell_line) or make one folder of images for each cell line",
-        severity="warning" if lines == {MIXED} else "error",
-    )
+    if len(lines) > 1:
+        return ()
+    listed = "list them in flasks.csv (path, cell_line) or make one folder of images for each line"
+    if lines:
+        return (
+            Fault(
+                code="one_cell_line",
+                severity="warning",
+                text=f"it holds {len(rows)} images of 1 cell line: enough to cluster its cells, "
+                f"but two are needed to tell lines apart: {listed}",
+            ),
+        )
+    return (error("no_cell_line", f"it holds no images of a cell line: {listed}"),)
 
 
 def lines_of(rows: Iterable[Row]) -> tuple[Line, ...]:

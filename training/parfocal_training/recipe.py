@@ -122,6 +122,7 @@ SELF_LABEL = Recipe(
     name="selflabel",
     about="a class a cell: sees a quarter of the resolution, trained by AdamW",
     network="coarse",
+    epochs=120,
     batch=32,
     optimizer="adamw",
     learning_rate=2e-3,
@@ -131,6 +132,8 @@ SELF_LABEL = Recipe(
     average_decay=0.995,
     precision="f32",
     vary="view",
+    surroundings=0.5,
+    augmentation=Augmentation(flips=True),  # not zoomed: the size of a cell is part of its shape
 )
 
 RECIPES = {recipe.name: recipe for recipe in (FIELD, PAPER_RECIPE, FLASK, SELF_LABEL)}

@@ -1,0 +1,100 @@
+"""How many clusters: k-means at every k, its silhouettes and its elbow."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from sklearn.cluster import KMeans
+
+from parfocal_training.checkpoint import decoded
+from parfocal_training.phenotypes.silhouette import distances, silhouettes
+from parfocal_training.phenotypes.space import Floats, Ints
+from parfocal_training.pixels.clusters import by_size
+from parfocal_training.write import write_whole
+
+MOST_CELLS = 3000
+"""Cells among which silhouettes are averaged while k is chosen; their cost grows as the square."""
+
+
+class OfK(msgspec.Struct, frozen=True, kw_only=True):
+    """k-means at one k.
+
+    `silhouette` is the mean over cells of the start with the least inertia (sum of squares);
+    `mean_silhouette` and `sd_silhouette` are over all starts, as the paper shows them.
+    """
+
+    k: int
+    inertia: float
+    silhouette: float
+    mean_silhouette: float
+    sd_silhouette: float
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """k-means at every k, and the key of what it was made from."""
+
+    key: str
+    found: tuple[OfK, ...]
+
+
+def starts(points: Floats, k: int, repeats: int, seed: int) -> tuple[Ints, Floats]:
+    """Independent k-means: clusters (repeats, n), numbered by falling size, and inertias."""
+    labels, inertia = [], []
+    for repeat in range(repeats):
+        made = KMeans(k, n_init=1, random_state=seed + repeat).fit(points)
+        labels.append(by_size(made.labels_.astype(np.int64)))
+        inertia.append(float(made.inertia_))
+    return np.stack(labels), np.array(inertia)
+
+
+def sweep(
+    points: Floats, ks: range, repeats: int, seed: int, say: Callable[[OfK], None]
+) -> tuple[OfK, ...]:
+    """Every k, told to `say` as it is done."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(points))[:MOST_CELLS])
+    apart = distances(points[chosen], points[chosen])
+    out = []
+    for k in ks:
+        labels, inertia = starts(points, k, repeats, seed)
+        means = np.array([silhouettes(apart, one, one).mean() for one in labels[:, chosen]])
+        best = int(inertia.argmin())
+        out.append(
+            OfK(
+                k=k,
+                inertia=float(inertia[best]),
+                silhouette=float(means[best]),
+                mean_silhouette=float(means.mean()),
+                sd_silhouette=float(means.std(ddof=1)) if repeats > 1 else 0.0,
+            )
+        )
+        say(out[-1])
+    return tuple(out)
+
+
+def kept_sweep(path: Path, key: str, make: Callable[[], tuple[OfK, ...]]) -> tuple[OfK, ...]:
+    """The sweep that a file holds if its key is this one, else made now and written there."""
+    if path.exists():
+        kept = decoded(path.read_bytes(), Sweep, path)
+        if kept.key == key:
+            return kept.found
+    found = make()
+    write_whole(path, msgspec.json.encode(Sweep(key=key, found=found)))
+    return found
+
+
+def best_k(found: tuple[OfK, ...]) -> int:
+    """The k of the highest mean silhouette."""
+    return max(found, key=lambda one: one.silhouette).k
+
+
+def elbow_k(found: tuple[OfK, ...]) -> int:
+    """Where inertia over k lies farthest below the line from its first to its last point.
+
+    Both axes are scaled to 0 to 1, which makes the farthest the one where the curve bends.
+    """
+    k = np.array([one.k for one in found], np.float64)
+    inertia = np.array([one.inertia for one in found])
+    across = (k - k[0]) / max(k[-1] - k[0], 1)
+    down = (inertia - inertia[-1]) / max(inertia[0] - inertia[-1], 1e-12)
+    return found[int((1 - across - down).argmax())].k

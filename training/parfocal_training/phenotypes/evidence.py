@@ -1,0 +1,96 @@
+"""Sections of the page: fractions of phenotypes, and what clusters follow."""
+
+import base64
+from pathlib import Path
+
+from parfocal.card import Phenotypes
+from parfocal_training.phenotypes.results import Results
+from parfocal_training.report import Report, ReportPart
+
+
+def fractions(page: Report, found: Results, known: Phenotypes, folder: Path) -> None:
+    """Fractions of groups and of what was recorded, and differences between densities."""
+    page.heading("Fractions")
+    kind = found.group_kind
+    picture(page, folder, "groups", f"Share of the cells of each {kind}, in percent.")
+    page.details(f"Every {kind} with 95 % intervals", _listed(found, known))
+    others = dict.fromkeys(one.attribute for one in found.shares if one.attribute != kind)
+    for attribute in others:
+        picture(
+            page,
+            folder,
+            f"fractions-{attribute.replace(' ', '-')}",
+            f"Share of cells by {attribute}; 95 % intervals with {kind}s as the units.",
+        )
+    if found.untested:
+        page.paragraph(found.untested)
+        return
+    page.table(
+        ("cells", "phenotype", "densities", "difference", "95 % interval", "p", "Holm", "permuted"),
+        [
+            (
+                one.cells,
+                known.names[one.phenotype - 1],
+                f"{one.second} ({one.flasks[1]}) less {one.first} ({one.flasks[0]})",
+                f"{100 * one.difference:+.1f} %",
+                f"{100 * one.low:+.1f} to {100 * one.high:+.1f} %",
+                *(one.p, one.p_holm, one.p_permutation),
+            )
+            for one in sorted(found.differences, key=lambda one: (one.p_holm, one.p))
+        ],
+        "Mean fraction over flasks (so many) at two densities. Flasks are the units: p is of "
+        "Welch's test on one fraction a flask, then corrected after Holm for all lines of this "
+        "table. The permutation of flasks assumes less, but with few flasks its p cannot be small. "
+        "Intervals are not corrected.",
+    )
+
+
+def _listed(found: Results, known: Phenotypes) -> str:
+    """One line for each group and phenotype."""
+    mine = [one for one in found.shares if one.attribute == found.group_kind]
+    wide = max(len(one.value) for one in mine)
+    name = max(map(len, known.names))
+    return "\n".join(
+        f"{one.value:{wide}}  {known.names[one.phenotype - 1]:{name}}  {one.k:4} of {one.n:4}  "
+        f"{100 * one.fraction:5.1f} %  ({100 * one.low:.1f} to {100 * one.high:.1f} %)"
+        for one in mine
+    )
+
+
+def followed(page: Report, found: Results) -> None:
+    """Orientation and attributes, beside clusters of pixels."""
+    page.heading("What clusters follow")
+    page.paragraph(
+        "How a cell lies in the camera's frame says nothing about it. Clusters of pixels follow "
+        "it (the paper's Fig. S4); clusters of LCA should not. The same cells, the same k."
+    )
+    if found.orientation:
+        page.table(
+            ("clusters of", "explained by orientation", "95 % interval", "by chance below", "p",
+             "cells"),
+            [
+                (one.method, f"{100 * one.r2:.1f} %",
+                 f"{100 * one.low:.1f} to {100 * one.high:.1f} %", f"{100 * one.null_high:.1f} %",
+                 one.p, one.n_elongated)
+                for one in found.orientation
+            ],
+            "Share of the variance of orientation that clusters explain (adjusted R²), elongated "
+            f"cells that lie whole in their crop; intervals over {found.group_kind}s, p from "
+            "1,000 permutations within them.",
+        )  # fmt: skip
+    else:
+        page.paragraph("Too few cells are elongated and whole in their crop to tell.")
+    page.table(
+        ("clusters of", "attribute", "values", "adjusted Rand index", "95 % interval"),
+        [(one.method, one.attribute, one.values, one.rand,
+          "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}")
+         for one in found.attributes],
+        "Agreement with what is known of the cells: 0 by chance, 1 the same partition. No interval "
+        "where an attribute's values are the groups that would be resampled.",
+    )  # fmt: skip
+
+
+def picture(page: Report, folder: Path, name: str, caption: str) -> None:
+    """A stored figure, `folder/figures/NAME.png`, with its caption."""
+    png = base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode()
+    page.parts.append(ReportPart("figure", caption, png=png))

@@ -1,0 +1,68 @@
+"""The figures of a phenotyping, drawn once into `figures/`; they show numbers, never names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from parfocal_training.leftout import numbered
+from parfocal_training.phenotypes import figures, maps
+from parfocal_training.phenotypes.study import Cells, Study
+from parfocal_training.report import drawn
+from parfocal_training.write import write_whole
+
+GRID = 18
+"""Thumbnails along each side of the map."""
+
+
+def write_pictures(made: Study, cells: Cells, folder: Path) -> None:
+    """Every figure as `figures/NAME.png`, and the montage beside the report too."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for old in (folder / "figures").glob("*.png"):
+        old.unlink()  # one of an earlier clustering would be shown as this one's
+    for name, figure in _pictures(made, cells):
+        png = drawn(figure)
+        write_whole(folder / "figures" / f"{name}.png", png)
+        if name == "montage":
+            write_whole(folder / "montage.png", png)
+
+
+def _pictures(made: Study, cells: Cells) -> Iterator[tuple[str, Figure]]:
+    found = made.results
+    yield "montage", _montage(made, cells)
+    yield "curves", figures.curves(found.sweep, found.k, found.elbow_k)
+    yield "matrices", figures.matrices(made.lca.mean.astype(float), made.labels)
+    yield "distances", figures.distance_matrix(made.points, made.labels)
+    yield "spread", figures.spread(*made.spread, found.spread)
+    yield "tsne", _tsne(made, cells)
+    by_group = [one for one in found.shares if one.attribute == found.group_kind]
+    yield "groups", figures.group_fractions(by_group)
+    for attribute in dict.fromkeys(one.attribute for one in found.shares):
+        if attribute != found.group_kind:
+            name = f"fractions-{attribute.replace(' ', '-')}"
+            yield name, figures.value_fractions(found.shares, attribute)
+
+
+def _montage(made: Study, cells: Cells) -> Figure:
+    groups = numbered(cells.crop_set.groups)[1]
+    reference = cells.networks[0].pixels.reference_distribution()
+    rows = [
+        maps.thumbnails(
+            cells.crop_set,
+            maps.representatives(made.points, made.labels, groups, j),
+            reference,
+            maps.THUMBNAIL_PX,
+        )
+        for j in range(made.results.k)
+    ]
+    return maps.montage(rows, [one.cells for one in made.results.clusters])
+
+
+def _tsne(made: Study, cells: Cells) -> Figure:
+    some, places = maps.mapped(made.points, made.results.seed)
+    at = maps.grid_cells(places, GRID)
+    reference = cells.networks[0].pixels.reference_distribution()
+    shown = [int(some[place]) for _, _, place in at]
+    small = maps.thumbnails(cells.crop_set, shown, reference, maps.SMALL_PX)
+    labels, k = made.labels[some], made.results.k
+    return maps.tsne(places, labels, k, maps.sheet_of(small, at, labels, k, GRID))

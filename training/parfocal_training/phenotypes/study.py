@@ -1,0 +1,237 @@
+"""A whole phenotyping: from LCAs to clusters, their model, and everything measured of them."""
+
+import argparse
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from parfocal import __version__
+from parfocal.card import Phenotypes
+from parfocal_training.cropset import CropSet
+from parfocal_training.leftout import numbered
+from parfocal_training.networks import TrainedNetwork
+from parfocal_training.phenotypes import measures, origins, stability
+from parfocal_training.phenotypes.choice import OfK, best_k, elbow_k, kept_sweep, starts, sweep
+from parfocal_training.phenotypes.differences import differences
+from parfocal_training.phenotypes.fractions import shares
+from parfocal_training.phenotypes.lca import CellLca, Source
+from parfocal_training.phenotypes.model import (
+    LeftOutCells,
+    centroids_of,
+    folds_of,
+    left_out_cells,
+    phenotypes,
+    single_view,
+    unlike_any,
+)
+from parfocal_training.phenotypes.results import Results, Spread
+from parfocal_training.phenotypes.silhouette import all_silhouettes
+from parfocal_training.phenotypes.space import Floats, Ints, Space, fitted, spread_of
+from parfocal_training.seen import seen
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """What a study is made of: crops, networks, and the LCAs that each network gives them."""
+
+    crop_set: CropSet
+    networks: Sequence[TrainedNetwork]
+    lcas: Sequence[CellLca]
+    made_from: Source
+
+    @property
+    def groups(self) -> Ints:
+        """Number of each cell's group: (n,)."""
+        return numbered(self.crop_set.groups)[1]
+
+    @property
+    def kind(self) -> str:
+        """What a group is: flask, field or image."""
+        return self.crop_set.index.group_kind
+
+    @property
+    def simulated(self) -> bool:
+        """Whether all cells are known to be simulated."""
+        return bool(seen(self.crop_set).simulated)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clustered:
+    """n cells in the space (n, q) of their mean LCA, and their clusters.
+
+    `every` (repeats, n) holds the clusters of each start, `labels` (n,) those of the best.
+    """
+
+    space: Space
+    points: Floats
+    found: tuple[OfK, ...]
+    every: Ints
+    labels: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """All that files and figures show of n cells; `spread` are distances of copies and cells."""
+
+    lca: CellLca
+    points: Floats
+    labels: Ints
+    silhouettes: Floats
+    spread: tuple[Floats, Floats]
+    known: Phenotypes
+    results: Results
+
+
+def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Study:
+    """All of it; `say` is told every k as its clusters are found."""
+    rng = np.random.default_rng(options.seed)
+    lca, made = cells.lcas[0], _clustered(cells, options, say)
+    steady = _steady(cells, made, options, rng)
+    left_out = left_out_cells(
+        lca, made.labels, options.space, options.components, folds_of(cells.groups, FOLDS, rng)
+    )
+    known = _phenotypes(cells, made, left_out, steady[-1], options, rng)
+    silhouettes = all_silhouettes(made.points, made.labels)
+    apart = measures.spread(lca, made.space, made.points, rng)
+    results = _results(cells, made, left_out, steady, known, silhouettes, apart, options, rng)
+    return Study(lca, made.points, made.labels, silhouettes, apart, known, results)
+
+
+def _clustered(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Clustered:
+    mean = cells.lcas[0].mean
+    space = fitted(mean, options.space, options.components, spread_of(cells.lcas[0].copies))
+    points = space.at(mean)
+    found = _found(cells, points, options, say)
+    k = options.clusters or best_k(found)
+    every, inertia = starts(points, k, options.repeats, options.seed)
+    return Clustered(space, points, found, every, every[int(inertia.argmin())])
+
+
+def _found(
+    cells: Cells, points: Floats, options: argparse.Namespace, say: Callable[[OfK], None]
+) -> tuple[OfK, ...]:
+    """k-means at every k, kept on disk for a next run with another choice."""
+    ks = range(2, min(options.max_clusters, len(points) // 5) + 1)
+    asked = (options.space, options.components, options.starts, options.seed, ks[-1], __version__)
+    text = msgspec.json.encode((cells.made_from, asked))
+    return kept_sweep(
+        options.out / "lca" / "sweep.json",
+        hashlib.sha256(text).hexdigest(),
+        lambda: sweep(points, ks, options.starts, options.seed, say),
+    )
+
+
+def _steady(
+    cells: Cells, made: Clustered, options: argparse.Namespace, rng: np.random.Generator
+) -> list[stability.Agreed]:
+    """Stability, the draws of groups last."""
+    found = (
+        stability.between_starts(made.every),
+        stability.between_networks(
+            cells.lcas, made.labels, options.space, options.components, options.seed
+        ),
+        stability.over_groups(
+            made.points, made.labels, cells.groups, options.resamples, cells.kind, rng
+        ),
+    )
+    return [one for one in found if one is not None]
+
+
+def _phenotypes(
+    cells: Cells,
+    made: Clustered,
+    left_out: LeftOutCells,
+    steady: stability.Agreed,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+) -> Phenotypes:
+    k, simulated = int(made.labels.max()) + 1, "simulated " if cells.simulated else ""
+    return phenotypes(
+        space=made.space,
+        centroids=centroids_of(cells.lcas[0], made.labels, made.space),
+        cells=left_out,
+        labels=made.labels,
+        unlike=unlike_any(left_out, cells.groups, k, cells.kind, rng),
+        stability=steady,
+        group_kind=cells.kind,
+        how=f"k-means, k = {k}, on the mean LCA of {options.copies} augmented copies of each of "
+        f"{len(made.labels)} {simulated}cells ({options.space}); centroids and limits from the LCA "
+        f"of the crop as imaged, limits on left-out {cells.kind}s",
+    )
+
+
+def _results(
+    cells: Cells,
+    made: Clustered,
+    left_out: LeftOutCells,
+    steady: list[stability.Agreed],
+    known: Phenotypes,
+    silhouettes: Floats,
+    apart: tuple[Floats, Floats],
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+) -> Results:
+    crop_set, lca, labels = cells.crop_set, cells.lcas[0], made.labels
+    oriented, attributes = _origins(cells, labels, options, rng)
+    tested, untested = differences(crop_set, labels)
+    return Results(
+        data=crop_set.index.data,
+        simulated=cells.simulated,
+        n_cells=len(crop_set),
+        n_groups=len(np.unique(cells.groups)),
+        group_kind=cells.kind,
+        network=cells.networks[0].name,
+        networks=len(cells.networks),
+        other_crops=cells.networks[0].crops_sha256 not in (None, crop_set.digest),
+        copies=options.copies,
+        lca_values=lca.mean.shape[1],
+        space=options.space,
+        components=made.points.shape[1],
+        explained=made.space.explained,
+        seed=options.seed,
+        starts=options.starts,
+        repeats=options.repeats,
+        sweep=made.found,
+        k=len(known.names),
+        k_asked=options.clusters is not None,
+        best_k=best_k(made.found),
+        elbow_k=elbow_k(made.found),
+        silhouette=float(silhouettes.mean()),
+        clusters=measures.clusters(labels, silhouettes, cells.groups, known),
+        medoids=measures.medoids(made.points, labels, rng),
+        stability=tuple(steady),
+        spread=Spread(
+            copies=float(np.median(apart[0])),
+            cells=float(np.median(apart[1])),
+            n_cells=len(lca.spread),
+        ),
+        single_view=single_view(lca, labels, made.space, left_out, cells.groups, rng),
+        unlike_any=known.unlike_any,
+        orientation=oriented,
+        attributes=attributes,
+        shares=shares(crop_set, labels),
+        differences=tested,
+        untested=untested,
+    )
+
+
+def _origins(
+    cells: Cells, labels: Ints, options: argparse.Namespace, rng: np.random.Generator
+) -> tuple[tuple[origins.Oriented, ...], tuple[origins.Attribute, ...]]:
+    """What these clusters and those of pixels follow."""
+    reference = cells.networks[0].pixels.reference_distribution()
+    pixels = origins.pixels_of(cells.crop_set, reference, options.shrink)
+    k = int(labels.max()) + 1
+    both = {
+        origins.LCA: labels,
+        origins.PIXELS: origins.pixel_clusters(pixels, k, options.seed),
+    }
+    return (
+        origins.oriented(both, pixels.axes, cells.groups, rng),
+        origins.attributes(both, cells.crop_set, rng),
+    )
