@@ -36,7 +36,8 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
                       help="series: --flasks flasks at one density; pairs: four pairs of flasks "
                       "in which all but the cell line is as it falls; density: sixteen flasks, "
                       "two densities, two passages; mixed: both lines in each flask, "
-                      "one with fluorescent nuclei (default: series)")  # fmt: skip
+                      "one with fluorescent nuclei; phenotypes: eight flasks of a line with six "
+                      "planted phenotypes, two densities (default: series)")  # fmt: skip
     made.add_argument("--flasks", type=count, default=2, metavar="N",
                       help="number of flasks of a series or mixed (default: 2)")  # fmt: skip
     made.add_argument("--fields", type=count, default=4, metavar="N",
@@ -85,7 +86,7 @@ def flasks_of(options: argparse.Namespace) -> Iterator[Planned]:
 
 def fields_of(options: argparse.Namespace, one: Planned) -> int:
     """Fields of a flask: sparse ones of a design get more, so that all have about as many cells."""
-    if options.design in ("pairs", "density"):
+    if options.design in ("pairs", "density", "phenotypes"):
         sparse = HIGH_PER_MM2 / 1.5 / one.flask.density_per_mm2
         return round(float(options.fields * max(1.0, sparse)))
     return int(options.fields)

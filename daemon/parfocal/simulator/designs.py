@@ -2,7 +2,8 @@
 
 The designs follow Yao, Rochman and Sun (2019): flask pairs in which nothing but the cell line is
 controlled (Fig. 2c, 3e), sixteen flasks of two densities and two passages (Fig. 3b-d), and mixed
-flasks with a fluorescent nuclear label on one line (Fig. 4).
+flasks with a fluorescent nuclear label on one line (Fig. 4). One more has six planted phenotypes
+whose shares change with density (`planted`).
 """
 
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ import numpy as np
 from parfocal.simulator.flask import Flask, draw_flask
 from parfocal.simulator.lines import HEK293A, HT1080
 from parfocal.simulator.parameters import CellType, Fluorescence
+from parfocal.simulator.planted import PLANTED
 
 TYPES: tuple[CellType, ...] = (HEK293A, HT1080)
 LABELLED = HT1080.name
 
-Design = Literal["series", "pairs", "density", "mixed"]
-DESIGNS: tuple[Design, ...] = ("series", "pairs", "density", "mixed")
+Design = Literal["series", "pairs", "density", "mixed", "phenotypes"]
+DESIGNS: tuple[Design, ...] = ("series", "pairs", "density", "mixed", "phenotypes")
 
 LOW_PER_MM2, HIGH_PER_MM2 = 30.0, 150.0
 """Settled cells a day after 0.1 and 0.5 million were seeded in a T75: a fifth of one another."""
@@ -29,6 +31,7 @@ PAIR_DENSITY_PER_MM2 = (35.0, 160.0)
 PAIR_PASSAGES = (5, 30)
 PASSAGES = (8, 22)
 PAIRS = 4
+PHENOTYPE_FLASKS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +53,9 @@ def planned(
 
     Parameters
     ----------
-    design : "series", "pairs", "density" or "mixed"
-        `series` and `mixed` have as many flasks as asked for, at one density; `pairs` eight and
-        `density` sixteen, with densities of their own.
+    design : "series", "pairs", "density", "mixed" or "phenotypes"
+        `series` and `mixed` have as many flasks as asked for, at one density; `pairs` and
+        `phenotypes` eight and `density` sixteen, with densities of their own.
     flasks : int
     density_per_mm2 : float
     share : float or None
@@ -64,6 +67,8 @@ def planned(
         yield from _pairs(seed)
     elif design == "density":
         yield from _densities(seed)
+    elif design == "phenotypes":
+        yield from _phenotypes(seed)
     else:
         for number in range(flasks):
             rng = np.random.default_rng((seed, number))
@@ -113,3 +118,13 @@ def _densities(seed: int) -> Iterator[Planned]:
                     flask = draw_flask(rng, ((kind, 1.0),), density, passage)
                     name = f"sim-{seed}-{kind.name}-{word}-p{passage}{copy}"
                     yield Planned(flask, name, kind.name, word, passage)
+
+
+def _phenotypes(seed: int) -> Iterator[Planned]:
+    """The planted line at two densities, four flasks of each."""
+    for word, density in (("low", LOW_PER_MM2), ("high", HIGH_PER_MM2)):
+        for number in range(PHENOTYPE_FLASKS):
+            rng = np.random.default_rng((seed, 3, int(density), number))
+            flask = draw_flask(rng, ((PLANTED, 1.0),), density)
+            name = f"sim-{seed}-{PLANTED.name}-{word}-{number + 1}"
+            yield Planned(flask, name, PLANTED.name, word, 10)
