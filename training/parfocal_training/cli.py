@@ -26,6 +26,7 @@ from parfocal_training.checkpoint import Checkpoint, read_checkpoint
 from parfocal_training.crops import (
     EXTERNAL,
     ImageCrops,
+    ReadyRules,
     cut_frames,
     detector_named,
     gathered,
@@ -48,6 +49,7 @@ from parfocal_training.errors import (
 from parfocal_training.experiments import command as experiment
 from parfocal_training.fit import Fit, Part, Plan
 from parfocal_training.jsonlines import emit
+from parfocal_training.morphology import command as morphology
 from parfocal_training.options import Commands, parser, recipe_from
 from parfocal_training.phenotypes import command as phenotypes
 from parfocal_training.pixels import command as pixels
@@ -63,7 +65,8 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
     names = _class_names(options.class_names)
     rows = renamed(read_rows(options.data), names)
     rows, kind = grouped(rows, options.group_by, options.group_regex)
-    um_per_px = options.um_per_px or _common_scale(rows)
+    _check_ready(options)
+    um_per_px = options.um_per_px or _common_scale(rows, options.crop_um_per_px)
     detector = detector_named(options.detector)
     ready = bool(options.ready_crops)
     rules = CropRules(
@@ -74,7 +77,9 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
         detector=EXTERNAL if ready else _named(detector),
     )
     made = (
-        ready_crops(options.data, rows)
+        ready_crops(
+            options.data, rows, ReadyRules(um_per_px, options.crop_um_per_px, options.masks)
+        )
         if ready
         else cut_frames(options.data, rows, rules, detector, options.frame_um_per_px or 0.0)
     )
@@ -92,8 +97,16 @@ def _class_names(pairs: Sequence[str]) -> dict[str, str]:
     return {pair.split("=")[0]: pair.split("=")[1] for pair in pairs}
 
 
-def _common_scale(rows: Sequence[Row]) -> float:
-    scales = {row.um_per_px for row in rows}
+def _check_ready(options: argparse.Namespace) -> None:
+    if not options.ready_crops and (options.masks or options.crop_um_per_px):
+        raise UsageError(
+            "--masks and --crop-um-per-px are for crops that are cut already: add --ready-crops; "
+            "cells that parfocal finds bring their own masks"
+        )
+
+
+def _common_scale(rows: Sequence[Row], else_um_per_px: float | None) -> float:
+    scales = {row.um_per_px or else_um_per_px for row in rows}
     only = scales.pop() if len(scales) == 1 else None
     if only is None:
         raise DataError(
@@ -211,6 +224,7 @@ MORE: tuple[Callable[[Commands], None], ...] = (
     pixels.add,
     selflabel.add,
     phenotypes.add,
+    morphology.add,
 )
 """Commands that bring their own options: each sets `run(options, console)` as a default."""
 

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from parfocal.bundle import BundleError
 from parfocal.card import DetectorRules
 from parfocal.classify import DeviceError, InferenceError
+from parfocal.cut import cut, rescale
 from parfocal.detectors import choose, started
 from parfocal.images import ImageError, Limits, decode
 from parfocal.prepare import CROP_PX, PixelRules, Prepare, to_gray
 from parfocal.reasons import FileReason
 from parfocal.types import Detector, Frame, Gray
-from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet, ImageTally
+from parfocal_training.cellmasks import drawn_mask, nearest, own_masks, scaled_shape
+from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet, ImageTally, Masks
 from parfocal_training.dataset import NAMED, GroupKind, Row, lines_of
 from parfocal_training.dataset_contradictions import copies
 from parfocal_training.errors import DataError, UsageError
@@ -48,13 +50,17 @@ def detector_named(name: str) -> Detector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageCrops:
-    """What one image gave: its crops (n, s, s) and where they lay, or why there are none."""
+    """What one image gave: its crops (n, s, s) and where they lay, or why there are none.
+
+    `masks` (n, s, s) are the pixels of each crop's own cell, if they are known.
+    """
 
     row: Row
     sha256: str
     crops: Gray | None
     at_px: NDArray[np.float64] | None
     rejected: Counter[str]
+    masks: Masks | None = None
 
 
 def read_frame(path: Path) -> tuple[Frame, str]:
@@ -69,8 +75,31 @@ def read_frame(path: Path) -> tuple[Frame, str]:
     return decode(data, Limits()), hashlib.sha256(data).hexdigest()
 
 
-def ready_crops(folder: Path, rows: tuple[Row, ...]) -> Iterator[ImageCrops]:
-    """Each image as it is: one crop that somebody else has cut, with whatever margin it has."""
+@dataclass(frozen=True, slots=True)
+class ReadyRules:
+    """How ready crops become those of a set.
+
+    `um_per_px` is the pixel size of the set. A crop's own is that of its row, else
+    `crop_um_per_px`; one of which neither is known is kept as it is. `masks` is a folder with one
+    mask a crop, None where nobody has drawn the cells.
+    """
+
+    um_per_px: float | None = None
+    crop_um_per_px: float | None = None
+    masks: Path | None = None
+
+
+def ready_crops(
+    folder: Path, rows: tuple[Row, ...], rules: ReadyRules | None = None
+) -> Iterator[ImageCrops]:
+    """Each image as one crop that somebody else has cut, with the margin it has on all sides.
+
+    Raises
+    ------
+    DataError
+        An image is not square or too small, or its mask does not fit.
+    """
+    rules = rules or ReadyRules()
     for row in rows:
         try:
             frame, digest = read_frame(folder / row.path)
@@ -78,13 +107,35 @@ def ready_crops(folder: Path, rows: tuple[Row, ...]) -> Iterator[ImageCrops]:
             yield _unreadable(row, error.reason)
             continue
         gray = to_gray(frame.pixels)  # (s, s)
-        side = gray.shape[0]
-        if gray.shape != (side, side) or side < CROP_PX or (side - CROP_PX) % 2:
-            raise DataError(
-                f"'{row.path}' has {gray.shape[1]}x{gray.shape[0]} px: a ready crop is square, "
-                f"{CROP_PX} px or {CROP_PX} px and an even number more"
-            )
-        yield ImageCrops(row, digest, gray[None], None, Counter())
+        own_um = row.um_per_px or rules.crop_um_per_px
+        scaled = rescale(gray, own_um, rules.um_per_px) if own_um and rules.um_per_px else gray
+        side = _ready_side(row, gray, scaled)
+        masks = None
+        if rules.masks is not None:
+            mask, at = drawn_mask(rules.masks, row, gray.shape), nearest(len(scaled), len(gray))
+            masks = _middle(mask[at[:, None], at].astype(np.uint8), side).astype(np.bool_)
+        yield ImageCrops(row, digest, _middle(scaled, side), None, Counter(), masks)
+
+
+def _ready_side(row: Row, gray: Gray, scaled: Gray) -> int:
+    """The largest side with the same margin all round; a pixel too many is lost in resampling."""
+    got, as_is = int(scaled.shape[0]), scaled is gray
+    spare = (got - CROP_PX) % 2
+    if gray.shape != (len(gray), len(gray)) or got < CROP_PX or (as_is and spare):
+        size = f"{gray.shape[1]}x{gray.shape[0]} px"
+        if not as_is:
+            size += f", resampled {scaled.shape[1]}x{got} px"
+        raise DataError(
+            f"'{row.path}' has {size}: a ready crop is square, {CROP_PX} px or {CROP_PX} px and an "
+            f"even number more{'' if as_is else ' once resampled: give a smaller --um-per-px'}"
+        )
+    return got - spare
+
+
+def _middle(image: Gray, side: int) -> Gray:
+    """The middle (1, side, side) of an image, where `parfocal classify --crops` cuts it, too."""
+    h, w = image.shape
+    return cut(image, np.array([[(w - 1) / 2, (h - 1) / 2]]), side)
 
 
 def cut_frames(
@@ -117,10 +168,12 @@ def cut_frames(
                 f"nothing says how large a pixel of '{row.path}' is: add the column um_per_px to "
                 "flasks.csv or give --frame-um-per-px"
             )
-        cells = prepare.cut(to_gray(frame.pixels), scale, rules.margin_px)
+        gray = to_gray(frame.pixels)  # (h, w)
+        cells = prepare.cut(gray, scale, rules.margin_px)
+        masks = own_masks(cells, gray.shape, scaled_shape(gray, scale, rules.um_per_px))
         reasons = Counter(reason.value for reason in cells.finds.reasons if reason is not None)
         at_px = cells.finds.centroids_px[cells.chosen]  # (n, 2)
-        yield ImageCrops(row, digest, cells.crops, at_px, reasons)
+        yield ImageCrops(row, digest, cells.crops, at_px, reasons, masks)
 
 
 def _unreadable(row: Row, reason: FileReason) -> ImageCrops:
@@ -167,7 +220,8 @@ def gathered(
         images=tuple(_tally(image) for image in images),
     )
     crops: Gray = np.concatenate([image.crops for image in found if image.crops is not None])
-    return CropSet(crops, index)
+    masks = [image.masks for image in found if image.masks is not None]
+    return CropSet(crops, index, np.concatenate(masks) if len(masks) == len(found) else None)
 
 
 def _check_copies(images: list[ImageCrops]) -> None:

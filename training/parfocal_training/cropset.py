@@ -1,10 +1,10 @@
-"""Single-cell crops as training takes them, stored as `crops.npy` and `crops.json`."""
+"""Single-cell crops as training takes them: `crops.npy`, `crops.json`, and `masks.npy` if known."""
 
 import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,6 +15,8 @@ from parfocal.types import Gray
 from parfocal_training.dataset import GroupKind, Row
 from parfocal_training.errors import DataError
 from parfocal_training.write import write_whole
+
+Masks = NDArray[np.bool_]
 
 
 class CropRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +52,9 @@ class ImageTally(msgspec.Struct, frozen=True, kw_only=True):
 class CropIndex(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `crops.json`; `pixels_sha256` is that of `crops.npy`.
 
-    `images` tells of every image, also of those without a crop; unset in older sets and in a
-    selection of crops.
+    `masks_sha256` is that of `masks.npy`; unset where nobody knows the cells' outlines. `images`
+    tells of every image, also of those without a crop; unset in older sets and in a selection of
+    crops.
     """
 
     schema: Literal["parfocal.crops/1"] = "parfocal.crops/1"
@@ -61,6 +64,7 @@ class CropIndex(msgspec.Struct, frozen=True, kw_only=True):
     rules: CropRules
     rows: tuple[CropRow, ...]
     pixels_sha256: str = ""
+    masks_sha256: str | msgspec.UnsetType = msgspec.UNSET
     images: tuple[ImageTally, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -68,11 +72,13 @@ class CropIndex(msgspec.Struct, frozen=True, kw_only=True):
 class CropSet:
     """n raw crops with their margin, and the class and group of each.
 
-    `crops` is (n, s, s), uint8 or uint16, s = crop_px + 2 * margin_px, not normalized.
+    `crops` is (n, s, s), uint8 or uint16, s = crop_px + 2 * margin_px, not normalized. `masks` is
+    (n, s, s), bool: the pixels of each crop's own cell, not those of its neighbours.
     """
 
     crops: Gray
     index: CropIndex
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -84,8 +90,11 @@ class CropSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over pixels, classes, groups and rules: what a training is made from."""
-        bare = msgspec.structs.replace(self.index, images=msgspec.UNSET)
+        """SHA-256 over pixels, classes, groups and rules: what a training is made from.
+
+        Masks are not part of it: no network sees them.
+        """
+        bare = msgspec.structs.replace(self.index, images=msgspec.UNSET, masks_sha256=msgspec.UNSET)
         return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
     @property
@@ -110,26 +119,51 @@ class CropSet:
 
     def bare(self, chosen: NDArray[np.int64]) -> Gray:
         """These crops without their margin: (m, crop_px, crop_px)."""
+        return self.crops[(chosen, *self._within_margin)]
+
+    def bare_masks(self, chosen: NDArray[np.int64]) -> Masks | None:
+        """Their masks without the margin: (m, crop_px, crop_px), if they have any."""
+        return None if self.masks is None else self.masks[(chosen, *self._within_margin)]
+
+    @property
+    def _within_margin(self) -> tuple[slice, slice]:
         margin, side = self.index.rules.margin_px, self.index.rules.crop_px
-        return self.crops[chosen, margin : margin + side, margin : margin + side]
+        return slice(margin, margin + side), slice(margin, margin + side)
 
     def of(self, chosen: NDArray[np.int64]) -> "CropSet":
         """The crops with these indices; classes stay."""
         rows = tuple(self.index.rows[i] for i in chosen)
         index = msgspec.structs.replace(self.index, rows=rows, images=msgspec.UNSET)
-        return CropSet(self.crops[chosen], index)
+        masks = None if self.masks is None else self.masks[chosen]
+        return CropSet(self.crops[chosen], index, masks)
 
 
 def save(crop_set: CropSet, folder: Path) -> None:
-    """Write `crops.npy`, then `crops.json`, which vouches for it."""
+    """Write `crops.npy` and `masks.npy`, then `crops.json`, which vouches for them.
+
+    `masks.npy` holds eight pixels of a row a byte: `numpy.unpackbits(m, axis=2, count=s)`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(crop_set.crops), allow_pickle=False)
-    data = buffer.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
-    index = msgspec.structs.replace(crop_set.index, pixels_sha256=digest)
-    write_whole(folder / "crops.npy", data)
+    index = msgspec.structs.replace(
+        crop_set.index,
+        pixels_sha256=_write(np.ascontiguousarray(crop_set.crops), folder / "crops.npy"),
+        masks_sha256=msgspec.UNSET,
+    )
+    if crop_set.masks is None:
+        (folder / "masks.npy").unlink(missing_ok=True)  # of the set that was here before
+    else:
+        digest = _write(np.packbits(crop_set.masks, axis=2), folder / "masks.npy")
+        index = msgspec.structs.replace(index, masks_sha256=digest)
     write_whole(folder / "crops.json", msgspec.json.format(msgspec.json.encode(index), indent=1))
+
+
+def _write(array: NDArray[Any], path: Path) -> str:
+    """The SHA-256 of the file that was written."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    data = buffer.getvalue()
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def load(folder: Path) -> CropSet:
@@ -140,25 +174,44 @@ def load(folder: Path) -> CropSet:
     DataError
         Not such a folder, or its files do not belong together.
     """
+    index = _index(folder)
+    crops: Gray = _read(folder / "crops.npy", index.pixels_sha256)
+    side = index.rules.crop_px + 2 * index.rules.margin_px
+    shape = (len(index.rows), side, side)
+    if crops.shape != shape or crops.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"'{folder}/crops.npy' holds {crops.dtype} {crops.shape}: make it again")
+    if isinstance(index.masks_sha256, msgspec.UnsetType):
+        return CropSet(crops, index)
+    packed = _read(folder / "masks.npy", index.masks_sha256)
+    if packed.shape != (*shape[:2], -(-side // 8)) or packed.dtype != np.uint8:
+        raise DataError(f"'{folder}/masks.npy' holds {packed.dtype} {packed.shape}: make it again")
+    return CropSet(crops, index, np.unpackbits(packed, axis=2, count=side).view(np.bool_))
+
+
+def _index(folder: Path) -> CropIndex:
     try:
-        text, data = (folder / "crops.json").read_bytes(), (folder / "crops.npy").read_bytes()
+        return msgspec.json.decode((folder / "crops.json").read_bytes(), type=CropIndex)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            f"'{folder}' holds no crops ({error.strerror}: {Path(error.filename).name}): "
-            "make them with parfocal-train crops"
-        ) from error
-    try:
-        index = msgspec.json.decode(text, type=CropIndex)
+        raise _no_crops(folder, error) from error
     except msgspec.DecodeError as error:
         raise DataError(
             f"'{folder}/crops.json' does not follow parfocal.crops/1: {error}"
         ) from error
-    if hashlib.sha256(data).hexdigest() != index.pixels_sha256:
-        raise DataError(
-            f"'{folder}/crops.npy' is not the file that crops.json describes: make the crops again"
-        )
-    crops: Gray = np.load(io.BytesIO(data), allow_pickle=False)
-    side = index.rules.crop_px + 2 * index.rules.margin_px
-    if crops.shape != (len(index.rows), side, side) or crops.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"'{folder}/crops.npy' holds {crops.dtype} {crops.shape}: make it again")
-    return CropSet(crops, index)
+
+
+def _read(path: Path, sha256: str) -> NDArray[Any]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise _no_crops(path.parent, error) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"'{path}' is not the file that crops.json describes: make the crops again")
+    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    return array
+
+
+def _no_crops(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"'{folder}' holds no crops ({error.strerror}: {Path(error.filename).name}): "
+        "make them with parfocal-train crops"
+    )

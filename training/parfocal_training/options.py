@@ -119,6 +119,19 @@ def _crops_options(command: argparse.ArgumentParser) -> None:
         "--ready-crops", action="store_true", help="each image is one single-cell crop already"
     )
     command.add_argument(
+        "--crop-um-per-px",
+        type=above_zero,
+        help="pixel size in micrometres of ready crops whose um_per_px is not in flasks.csv: they "
+        "are resampled to --um-per-px; None: they have it already",
+    )
+    command.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="folder with a PNG for each ready crop, of its name and size, in which the cell is "
+        "not 0; of several objects the one nearest to the middle counts",
+    )
+    command.add_argument(
         "--flat-field-um",
         type=not_below_zero_float,
         default=0.0,
