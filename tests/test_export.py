@@ -19,11 +19,13 @@ from parfocal.card import (
     DetectorRules,
     Metric,
     Novelty,
+    Phenotypes,
     Seen,
     ShiftRule,
 )
 from parfocal.classify import OnnxClassifier
 from parfocal.normalize import Reference
+from parfocal.phenotypes import Phenotyper
 from parfocal.prepare import PixelRules
 from parfocal_export import bundle, cli, verify
 from parfocal_export.about import About
@@ -32,6 +34,8 @@ from parfocal_export.question import golden_crops
 from parfocal_training.checkpoint import Checkpoint, write_checkpoint
 from parfocal_training.evaluate import Measured
 from parfocal_training.model import Block, ConvNet, ConvNetConfig, LayerOrder, initialized
+from parfocal_training.networks import weights_sha256
+from parfocal_training.phenotypes.store import PhenotypeModel, write_model
 from parfocal_training.recipe import FIELD
 
 SAID = ("--name", "drawn", "--model-version", "1.0", "--licence", "MIT")
@@ -258,3 +262,55 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
 def test_checkpoints_hold_all_that_a_card_needs() -> None:
     again = msgspec.json.decode(msgspec.json.encode(finished()), type=Checkpoint)
     assert again == finished()
+
+
+def phenotypes_of(weights: str) -> PhenotypeModel:
+    """Two phenotypes in a plane of the LCA."""
+    axes = np.eye(288, 2, dtype="<f4")
+    return PhenotypeModel(
+        created_at="2026-01-01T00:00:00Z",
+        code_version="0",
+        network="fit",
+        weights_sha256=weights,
+        crops_sha256="0" * 64,
+        data="drawn",
+        seed=1,
+        phenotypes=Phenotypes(
+            names=("round", "spindle"),
+            named_by="M. Curie",
+            mean=to_base64(np.zeros(288, "<f4")),
+            axes=to_base64(axes),
+            centroids=to_base64(np.array([[0, 0], [9, 9]], "<f4")),
+            d=288,
+            limits=(3.0, 3.0),
+            unlike_any=Metric(value=0.02),
+            cells=(5, 4),
+            stability=Metric(value=0.9),
+            group_kind="flask",
+        ),
+    )
+
+
+def test_phenotypes_of_the_same_network_ride_in_the_bundle(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    write_model(phenotypes_of(weights_sha256(checkpoint / "model.safetensors")), tmp_path)
+    path = tmp_path / "named.onnx"
+    assert cli.main([str(checkpoint), "-o", str(path), *SAID, "--phenotypes", str(tmp_path)]) == 0
+    card = load(str(path)).card
+    assert card.phenotypes is not None and card.phenotypes.names == ("round", "spindle")
+    lca = np.zeros((3, 288), np.float32)
+    lca[:, :2] = [[0, 1], [8, 9], [4, 4]]
+    assert Phenotyper(card.phenotypes, 288)(lca) == ["round", "spindle", "unlike any"]
+
+
+def test_phenotypes_of_another_network_are_refused(
+    checkpoint: Path, exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model(phenotypes_of("f" * 64), tmp_path)
+    out = tmp_path / "x.onnx"
+    asked = ["-o", str(out), *SAID, "--phenotypes", str(tmp_path)]
+    assert cli.main([str(checkpoint), *asked]) == 65
+    assert "are of another network" in caplog.text and not out.exists()
+    assert cli.main([str(exported), *asked, "--measure", str(tmp_path)]) == 2
+    assert "belong to the checkpoint of a classifier" in caplog.text

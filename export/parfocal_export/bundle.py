@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from parfocal.bundle import METADATA_KEY
 from parfocal.calibrate import to_base64
-from parfocal.card import ClassifierCard, Golden, PrepareCard, Training
+from parfocal.card import ClassifierCard, Golden, Phenotypes, PrepareCard, Training
 from parfocal.normalize import normalize
 from parfocal_export.about import About
 from parfocal_export.graph import to_onnx
@@ -22,7 +22,11 @@ N_GOLDEN = 3
 
 
 def make_bundle(
-    checkpoint: Checkpoint, model: ConvNet, about: About, created: datetime
+    checkpoint: Checkpoint,
+    model: ConvNet,
+    about: About,
+    created: datetime,
+    phenotypes: Phenotypes | None = None,
 ) -> tuple[bytes, ClassifierCard, float]:
     """The bytes of the ONNX file, its card, and how far the graph is from the network.
 
@@ -37,6 +41,7 @@ def make_bundle(
     worst = check_parity(model, proto, crops, reference)
     logits, lca = torch_answers(model, normalize(crops, reference))
     card = make_card(checkpoint, about, _golden(crops, logits, lca), created)
+    card = msgspec.structs.replace(card, phenotypes=phenotypes)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, msgspec.json.encode(card).decode()
     onnx.checker.check_model(proto)

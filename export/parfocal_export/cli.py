@@ -12,7 +12,7 @@ from rich.console import Console
 
 from parfocal import __version__
 from parfocal.bundle import Bundle, BundleError, load, load_any
-from parfocal.card import ClassifierCard, DetectorCard
+from parfocal.card import ClassifierCard, DetectorCard, Phenotypes
 from parfocal_export.about import read_about
 from parfocal_export.bundle import make_bundle
 from parfocal_export.detector import make_detector_bundle
@@ -26,9 +26,12 @@ from parfocal_training.errors import (
     EXIT_IO,
     DataError,
     TrainingError,
+    UsageError,
     sentence,
 )
+from parfocal_training.networks import weights_sha256
 from parfocal_training.options import between_0_and_1
+from parfocal_training.phenotypes.store import read_model
 from parfocal_training.write import write_whole
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--error-rate", type=between_0_and_1, default=0.05, metavar="SHARE",
                      help="of --measure: share of a new group's cells that may be accepted and "
                      "wrong")  # fmt: skip
+    top.add_argument("--phenotypes", type=Path, metavar="DIR",
+                     help="folder made by parfocal-train phenotypes with this very network: its "
+                     "centroids, limits and names go into the model; None: a bundle that is "
+                     "measured keeps those it has")  # fmt: skip
     top.add_argument("--precision", choices=("f32",), default="f32", help="of the weights")
     top.add_argument("--json", action="store_true", help="JSON Lines on stdout, nothing else")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -65,6 +72,10 @@ def export(options: argparse.Namespace, console: Console) -> None:
     """Read, convert, prove, write, and read back what was written as the daemon would."""
     given = {"name": options.name, "version": options.model_version, "licence": options.licence}
     about, now = read_about(options.about, given), datetime.now(UTC)
+    if options.phenotypes and (options.measure or is_detector(options.checkpoint)):
+        raise UsageError(
+            "--phenotypes belong to the checkpoint of a classifier: give the folder of its fit"
+        )
     card: ClassifierCard | DetectorCard
     extra: dict[str, object]
     if options.measure:
@@ -78,7 +89,8 @@ def export(options: argparse.Namespace, console: Console) -> None:
         what, extra = "a detector", {"kind": "detector"}
     else:
         checkpoint, model = read_checkpoint(options.checkpoint)
-        data, card, worst = make_bundle(checkpoint, model, about, now)
+        known = phenotypes_of(options.checkpoint, options.phenotypes)
+        data, card, worst = make_bundle(checkpoint, model, about, now, known)
         what, extra = " / ".join(card.classes), {"classes": card.classes}
     write_whole(options.out, data)
     written = load_any(str(options.out))
@@ -97,6 +109,25 @@ def export(options: argparse.Namespace, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(f"sha256 {written.sha256}", soft_wrap=True)
+
+
+def phenotypes_of(checkpoint: Path, folder: Path | None) -> Phenotypes | None:
+    """The phenotypes that a folder holds, which must be those of this checkpoint's network.
+
+    Raises
+    ------
+    DataError
+        They are of other weights.
+    """
+    if folder is None:
+        return None
+    made = read_model(folder)
+    if made.weights_sha256 != weights_sha256(checkpoint / "model.safetensors"):
+        raise DataError(
+            f"the phenotypes in '{folder}' are of another network than '{checkpoint}': run "
+            f"parfocal-train phenotypes {checkpoint} CROPS -o OUT, and give OUT"
+        )
+    return made.phenotypes
 
 
 def finished(path: Path) -> Bundle:
