@@ -238,6 +238,7 @@ def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> N
     [
         (("--held-out", "50"), "leaves nothing to train on"),
         (("--target", "0"), "--target takes a share"),
+        (("--set", "mixup=true"), "are for cells with classes"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(

@@ -190,7 +190,8 @@ def new_fit(folder: Path, crops: CropSet, plan: Plan) -> Fit:
 
 def test_a_resumed_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) -> None:
     crops = drawn_set(margin_px=4)
-    plan = plan_of(crops, epochs=2, folds=2)
+    small = msgspec.structs.replace(FIELD, network="compact")
+    plan = plan_of(crops, epochs=2, folds=2, base=small)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for _ in new_fit(whole, crops, plan).run(resume=False):
         pass
@@ -204,9 +205,13 @@ def test_a_resumed_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) -> No
         assert (whole / name).read_bytes() == (broken / name).read_bytes()
 
 
-def test_the_papers_recipe_resumes_as_well(tmp_path: Path) -> None:
+BOTH_LABELS = msgspec.structs.replace(RECIPES["selflabel"], batch=4, self_labels=0.5)
+
+
+@pytest.mark.parametrize("base", [RECIPES["paper"], BOTH_LABELS], ids=["paper", "self-labels too"])
+def test_other_recipes_resume_as_well(tmp_path: Path, base: Recipe) -> None:
     crops = drawn_set()
-    plan = plan_of(crops, epochs=2, folds=0, base=RECIPES["paper"])
+    plan = plan_of(crops, epochs=2, folds=0, base=base)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for _ in new_fit(whole, crops, plan).run(resume=False):
         pass

@@ -83,7 +83,9 @@ def write_progress(state: TrainingState, plan: str, history: list[Epoch], path: 
     tensors = model_tensors(state.model, "model.")
     if state.averaged is not state.model:
         tensors |= model_tensors(state.averaged, "averaged.")
-    for name, parameter in state.model.named_parameters():
+    if state.self_head is not None:
+        tensors |= model_tensors(state.self_head, "self_head.")
+    for name, parameter in state.parameters():
         for kind, value in state.optimizer.state[parameter].items():
             if value is not None:
                 tensors[f"optimizer.{kind}.{name}"] = value.detach().cpu().contiguous()
@@ -109,7 +111,9 @@ def restore_progress(state: TrainingState, plan: str, path: Path) -> list[Epoch]
     fill(state.model, tensors, "model.", path)
     if state.averaged is not state.model:
         fill(state.averaged, tensors, "averaged.", path)
-    for name, parameter in state.model.named_parameters():
+    if state.self_head is not None:
+        fill(state.self_head, tensors, "self_head.", path)
+    for name, parameter in state.parameters():
         for kind in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
             stored = tensors.get(f"optimizer.{kind}.{name}")
             if stored is None:

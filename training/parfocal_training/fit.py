@@ -114,7 +114,9 @@ class Fit:
         part = Part(name, number, self.plan.folds + 1, len(training), len(test))
         reference = medoid_reference(self.crop_set.bare(training))
         recipe = self.plan.recipe.for_crops(len(training))
-        state = begin(self._config(reference), recipe, self._seed(number), self.device)
+        state = begin(
+            self._config(reference), recipe, self._seed(number), self.device, len(training)
+        )
         folder = self.folder / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         last, tag = folder / "last.safetensors", f"{self.plan.digest} {name}"

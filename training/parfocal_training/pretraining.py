@@ -25,7 +25,12 @@ def pretrain(
     crops = Labelled.on(device, crop_set.crops, np.arange(n), crop_set.groups)
     shape = msgspec.structs.replace(state.model.config, classes=n)
     task = msgspec.structs.replace(
-        recipe, crops_seen=recipe.pretraining, pretraining=0, balance="crops", mixup=False
+        recipe,
+        crops_seen=recipe.pretraining,
+        pretraining=0,
+        balance="crops",
+        mixup=False,
+        self_labels=0.0,
     ).for_crops(n)
     learned = begin(shape, task, seed, device)
     for _ in train(learned, crops, None, task, reference):

@@ -57,6 +57,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     # after averaging to the network's own pixels: many times as fast, and what a variant uncovers
     # or moves no longer shifts its grey levels. Tests always go the way of the daemon.
     vary: Literal["crop", "view"] = "crop"
+    # Above 0: the network also learns to tell every training cell from every other, with this
+    # weight beside the classes. Its LCA then holds what cells look like, for phenotypes.
+    self_labels: float = 0.0
     # Probability of seeing a cell in the surroundings of another: neighbours identify a cell.
     surroundings: float = 0.0
     augmentation: Augmentation = Augmentation(flips=True, zoom=0.1)

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from parfocal.normalize import Reference
@@ -73,7 +73,8 @@ class TrainingState:
     """All that a resumed training needs to go on bit for bit (`checkpoint` writes it).
 
     `averaged` is the exponential mean of the weights and is what is used afterwards; without
-    averaging it is `model` itself.
+    averaging it is `model` itself. `self_head` tells every training cell from every other and is
+    thrown away with the rest.
     """
 
     model: ConvNet
@@ -82,16 +83,34 @@ class TrainingState:
     generator: torch.Generator
     epoch: int = 0
     best_accuracy: float = -1.0
+    self_head: nn.Linear | None = None
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All that is trained, by name."""
+        yield from self.model.named_parameters()
+        if self.self_head is not None:
+            yield from self.self_head.named_parameters("self_head")
 
 
-def begin(config: ConvNetConfig, recipe: Recipe, seed: int, device: torch.device) -> TrainingState:
-    """A fresh network, its optimizer and its random numbers, all from one seed."""
+def begin(
+    config: ConvNetConfig, recipe: Recipe, seed: int, device: torch.device, n_crops: int = 0
+) -> TrainingState:
+    """A fresh network, its optimizer and its random numbers, all from one seed.
+
+    `n_crops` is the number of training crops: a recipe with `self_labels` needs it.
+    """
     # channels-last: the memory order that CPU and GPU convolutions want (1.5 times as fast here)
     model = initialized(config, seed).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(model) if recipe.average_decay else model
-    decayed = [p for p in model.parameters() if p.ndim > 1 or recipe.decay_all]
-    free = [p for p in model.parameters() if p.ndim <= 1 and not recipe.decay_all]
+    self_head = None
+    if recipe.self_labels:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self_head = nn.Linear(config.lca_values, n_crops).to(device)
+    trained = [*model.parameters(), *(self_head.parameters() if self_head else ())]
+    decayed = [p for p in trained if p.ndim > 1 or recipe.decay_all]
+    free = [p for p in trained if p.ndim <= 1 and not recipe.decay_all]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
     if free:
         groups.append({"params": free, "weight_decay": 0.0})
@@ -103,7 +122,7 @@ def begin(config: ConvNetConfig, recipe: Recipe, seed: int, device: torch.device
             groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
         )
     generator = torch.Generator(device=device).manual_seed(seed)
-    return TrainingState(model, averaged, optimizer, generator)
+    return TrainingState(model, averaged, optimizer, generator, self_head=self_head)
 
 
 def train(
@@ -139,8 +158,10 @@ def train(
             if recipe.mixup:
                 x, truth = mixed_up(x, truth, state.generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                logits, _ = network(x, recipe.mix_statistics, state.generator)  # (b, classes)
+                logits, lca = network(x, recipe.mix_statistics, state.generator)  # (b, classes)
             loss = F.cross_entropy(logits, truth, label_smoothing=recipe.label_smoothing)
+            if state.self_head is not None:  # the LCA must also say which cell it is
+                loss = loss + recipe.self_labels * F.cross_entropy(state.self_head(lca), cells)
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             done = state.epoch * steps + step

@@ -89,7 +89,7 @@ def trained(
     recipe = recipe.for_crops(len(crops))
     reference = medoid_reference(crop_set.bare(run.train))
     config = shape_of(recipe, run, crop_set, reference)
-    state = begin(config, recipe, run.seed, device)
+    state = begin(config, recipe, run.seed, device, len(crops))
     history = []
     if progress.exists():
         history = store.restore_progress(state, tag, progress)
@@ -232,7 +232,7 @@ def seconds_a_crop(
     crops = labelled(crop_set, run, cells, place)
     times = []
     for _ in range(4):
-        state = begin(config, short, 0, place)
+        state = begin(config, short, 0, place, len(crops))
         start = clock_s()
         for _ in train(state, crops, None, short, reference):
             pass

@@ -107,6 +107,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def recipe_for(options: argparse.Namespace, n_cells: int) -> Recipe:
     """The recipe; unless `--epochs` says so, few cells get more epochs: `LEAST_SEEN` copies."""
     recipe = recipe_from(options)
+    if recipe.self_labels or recipe.mixup or recipe.balance != "crops":
+        raise UsageError(
+            "self_labels, mixup and balance are for cells with classes: leave them out of --set"
+        )
     if options.epochs is not None:
         return recipe
     return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-LEAST_SEEN // n_cells)))

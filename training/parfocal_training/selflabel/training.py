@@ -154,7 +154,8 @@ class SelfLabel:
         folder: Path,
     ) -> Repeat:
         """The network on held-out copies that went the daemon's way: varied, then normalized."""
-        recipe = msgspec.structs.replace(self.plan.recipe, vary="crop")
+        # raw crops of other images differ in brightness: their surroundings would be new to it
+        recipe = msgspec.structs.replace(self.plan.recipe, vary="crop", surroundings=0.0)
         crops = self._cells()
         material: Tensor = to_vary(crops.crops, recipe, state.averaged.config, reference)
         found = [
