@@ -33,7 +33,7 @@ from parfocal_training.normalize import normalize_with_margin
 from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
 from parfocal_training.selflabel.store import read_selflabelled
-from parfocal_training.train import Labelled, Material, answer, outlined, to_vary, transplanted
+from parfocal_training.train import answer, to_vary
 
 CPU = torch.device("cpu")
 N = 6
@@ -161,27 +161,12 @@ def test_only_the_surroundings_are_taken_from_the_other_cell() -> None:
     assert float((middle - 50).abs().max()) < 1
 
 
-def test_a_cell_cut_out_by_its_mask_is_laid_beside_another() -> None:
-    masks = torch.zeros(2, 224, 224, dtype=torch.bool)
-    masks[:, 92:132, 92:132] = True
-    outlines = outlined(masks, 4)
-    assert outlines.shape == (2, 56, 56)
-    assert float(outlines[:, 24:32, 24:32].min()) > 0.99 and float(outlines[:, :18].max()) == 0
-    views = torch.stack([torch.full((56, 56), 50.0), torch.full((56, 56), 200.0)])
-    material, both = Material(views, outlines), torch.zeros(60, dtype=torch.int64)
-    out = transplanted(material, both, 0.5, torch.Generator().manual_seed(1))
-    assert torch.allclose(out[:, 24:32, 24:32], torch.tensor(50.0), atol=2)
-    moved = int((out[:, 0, 0] > 190).sum())  # a quarter: half of them, and half of those to itself
-    assert 5 <= moved <= 27
-
-
 def test_views_are_what_the_network_sees_of_a_crop_as_imaged() -> None:
     crop_set = cells(margin_px=8)
     reference = medoid_reference(crop_set.bare(np.arange(N)))
     config = config_of("coarse", None, N, CROP_PX, 128, 32)
     raw = torch.from_numpy(crop_set.crops)
-    labelled = Labelled.on(CPU, crop_set.crops, np.arange(N), crop_set.groups)
-    views = to_vary(labelled, SELF_LABEL, config, reference).crops
+    views = to_vary(raw, SELF_LABEL, config, reference)
     assert views.shape == (N, 60, 60)
     model = initialized(config, seed=1).eval()
     with torch.no_grad():

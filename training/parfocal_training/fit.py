@@ -148,8 +148,8 @@ class Fit:
 
     def _labelled(self, chosen: NDArray[np.int64]) -> Labelled:
         groups = [self.crop_set.groups[i] for i in chosen]
-        some = self.crop_set.of(chosen)
-        return Labelled.on(self.device, some.crops, some.labels, groups, some.masks)
+        crops, labels = self.crop_set.crops[chosen], self.crop_set.labels[chosen]
+        return Labelled.on(self.device, crops, labels, groups)
 
     def _known(self, state: TrainingState, reference: Reference, part: int) -> Novelty:
         training = np.flatnonzero(self._folds() != part)

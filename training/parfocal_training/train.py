@@ -20,39 +20,28 @@ from parfocal_training.model import ConvNet, ConvNetConfig, draw, initialized
 from parfocal_training.normalize import normalize_batch, normalize_with_margin
 from parfocal_training.recipe import Balance, Recipe
 
-RIM_PX, SOFT_PX = 8, 3
-"""Pixels of a crop by which a mask is widened, and over which its edge then falls off."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
     """Raw crops on the training device: (n, s, s) uint8 or int32 levels.
 
-    `labels` (n,) int64; `groups` (n,) int64 numbers the flask or field of each crop; `masks`
-    (n, s, s) bool, where they are known, are the pixels of each crop's own cell.
+    `labels` (n,) int64; `groups` (n,) int64 numbers the flask or field of each crop.
     """
 
     crops: Tensor
     labels: Tensor
     groups: Tensor
-    masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def of(self, chosen: Tensor) -> "Labelled":
         """The crops with these indices (m,)."""
-        masks = None if self.masks is None else self.masks[chosen]
-        return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen], masks)
+        return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen])
 
     @classmethod
     def on(
-        cls,
-        device: torch.device,
-        crops: Gray,
-        labels: NDArray[np.int64],
-        groups: Sequence[str],
-        masks: NDArray[np.bool_] | None = None,
+        cls, device: torch.device, crops: Gray, labels: NDArray[np.int64], groups: Sequence[str]
     ) -> "Labelled":
         """The arrays (n, s, s) and (n,) on a device; PyTorch computes little on uint16."""
         wide = crops if crops.dtype == np.uint8 else crops.astype(np.int32)
@@ -61,7 +50,6 @@ class Labelled:
             torch.from_numpy(wide).to(device),
             torch.from_numpy(labels).to(device),
             torch.tensor([number[name] for name in groups], dtype=torch.int64, device=device),
-            None if masks is None else torch.from_numpy(masks).to(device),
         )
 
 
@@ -152,7 +140,7 @@ def train(
     """
     model, device = state.model, crops.labels.device
     network = model.seen if recipe.vary == "view" else model
-    material = to_vary(crops, recipe, model.config, reference)
+    material = to_vary(crops.crops, recipe, model.config, reference)
     size = recipe.batch_of(len(crops))
     steps = max(1, len(crops) // size)  # a short last batch is dropped: its BN statistics are poor
     while state.epoch < recipe.epochs:
@@ -197,49 +185,21 @@ def train(
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Material:
-    """What is varied: n raw crops (n, s, s), or their views (n, s / shrink, s / shrink).
-
-    `outlines`, of views whose masks are known, are 1 on a cell and its rim and fall to 0 around it.
-    """
-
-    crops: Tensor
-    outlines: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-
-def to_vary(
-    crops: Labelled, recipe: Recipe, config: ConvNetConfig, reference: Reference
-) -> Material:
-    """The crops as they are, or their normalized, averaged views."""
+def to_vary(crops: Tensor, recipe: Recipe, config: ConvNetConfig, reference: Reference) -> Tensor:
+    """What is varied: the raw crops (n, s, s), or their views (n, s / shrink, s / shrink)."""
     if recipe.vary == "crop":
-        return Material(crops.crops, None)
-    shrink = config.shrink
-    margin = (crops.crops.shape[-1] - config.crop_px) // 2 // shrink * shrink
-    side = config.crop_px + 2 * margin
+        return crops
+    margin = (crops.shape[-1] - config.crop_px) // 2 // config.shrink * config.shrink
+    cut = centre(crops, config.crop_px + 2 * margin)
     views = [
-        F.avg_pool2d(normalize_with_margin(some, margin, reference)[:, None], shrink)[:, 0]
-        for some in torch.split(centre(crops.crops, side), 64)
+        F.avg_pool2d(normalize_with_margin(some, margin, reference)[:, None], config.shrink)[:, 0]
+        for some in torch.split(cut, 64)
     ]
-    if crops.masks is None or not recipe.surroundings:
-        return Material(torch.cat(views), None)
-    outlines = [outlined(some, shrink) for some in torch.split(centre(crops.masks, side), 64)]
-    return Material(torch.cat(views), torch.cat(outlines))
-
-
-def outlined(masks: Tensor, shrink: int) -> Tensor:
-    """Masks (n, s, s) averaged, widened by the rim that optics give a cell, and with soft edges."""
-    rim, soft = (max(1, round(px / shrink)) for px in (RIM_PX, SOFT_PX))
-    small = F.avg_pool2d(masks[:, None].float(), shrink)
-    wide = F.max_pool2d(small, 2 * rim + 1, 1, rim)
-    return F.avg_pool2d(wide, 2 * soft + 1, 1, soft, count_include_pad=False)[:, 0]
+    return torch.cat(views)
 
 
 def varied(
-    material: Material,
+    material: Tensor,
     cells: Tensor,
     recipe: Recipe,
     config: ConvNetConfig,
@@ -249,31 +209,13 @@ def varied(
     """A variant of each of these cells (b,), as the network takes it: (b, 1, side, side)."""
     shrink = config.shrink if recipe.vary == "view" else 1
     side, options = config.crop_px // shrink, recipe.augmentation.at(shrink)
-    x = material.crops[cells]
-    if recipe.surroundings and material.outlines is not None:
-        x = transplanted(material, cells, recipe.surroundings, draws)
-    x = augment(x, options, side, draws)  # (b, side, side)
-    if recipe.surroundings and material.outlines is None:
-        other = uniform((len(cells),), 0, len(material), draws).long()
-        beside = centre(material.crops[other], side)
-        x = with_surroundings(x, beside, recipe.surroundings, draws)
+    x = augment(material[cells], options, side, draws)  # (b, side, side)
+    if recipe.surroundings:
+        other = (uniform((len(cells),), 0, len(material), draws)).long()
+        x = with_surroundings(x, centre(material[other], side), recipe.surroundings, draws)
     if recipe.vary == "crop":
         x = normalize_batch(x, reference)  # after augmentation, as the paper does
     return x[:, None]
-
-
-def transplanted(material: Material, cells: Tensor, share: float, draws: Draws) -> Tensor:
-    """Views of these cells (b,), a share of them cut out and laid on what lies beside another cell.
-
-    The other view is shifted by half its side, so that its own cell comes to lie at the corners.
-    """
-    assert material.outlines is not None  # the caller looked
-    other = uniform((len(cells),), 0, len(material), draws).long()
-    taken = (uniform((len(cells),), 0, 1, draws) < share)[:, None, None]
-    half = material.crops.shape[-1] // 2
-    beside = material.crops[other].roll((half, half), (1, 2))
-    weight = torch.where(taken, material.outlines[cells], 1.0)  # (b, s, s)
-    return beside + weight * (material.crops[cells] - beside)
 
 
 def drawn(crops: Labelled, balance: Balance, generator: torch.Generator) -> Tensor:
@@ -328,7 +270,7 @@ def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 @torch.no_grad()
 def held_out_copies(
     model: ConvNet,
-    material: Material,
+    material: Tensor,
     labels: Tensor,
     recipe: Recipe,
     reference: Reference,
@@ -338,7 +280,7 @@ def held_out_copies(
     """Loss and accuracy on one held-out copy of each cell; the copies take turns."""
     model.eval()
     network = model.seen if recipe.vary == "view" else model
-    every = torch.arange(len(material), device=labels.device)
+    every = torch.arange(len(material), device=material.device)
     which, logits = copies.held_out_of_pass(turn), []
     for cells in torch.split(every, 64):
         draws = copies.draws(cells, which[cells])

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from parfocal import __version__
 from parfocal.normalize import Reference
@@ -135,8 +136,7 @@ class SelfLabel:
 
     def _cells(self) -> Labelled:
         n = len(self.crop_set)
-        crops = self.crop_set
-        return Labelled.on(self.device, crops.crops, np.arange(n), crops.groups, crops.masks)
+        return Labelled.on(self.device, self.crop_set.crops, np.arange(n), self.crop_set.groups)
 
     def _config(self, reference: Reference) -> ConvNetConfig:
         zero, unit = mean_and_sd(reference)
@@ -157,7 +157,7 @@ class SelfLabel:
         # raw crops of other images differ in brightness: their surroundings would be new to it
         recipe = msgspec.structs.replace(self.plan.recipe, vary="crop", surroundings=0.0)
         crops = self._cells()
-        material = to_vary(crops, recipe, state.averaged.config, reference)
+        material: Tensor = to_vary(crops.crops, recipe, state.averaged.config, reference)
         found = [
             held_out_copies(state.averaged, material, crops.labels, recipe, reference, copies, turn)
             for turn in range(min(TESTED, copies.held_out))
