@@ -1,0 +1,19 @@
+"""Decides which frames of a live camera are taken: sharp, at rest, well lit, and no place twice."""
+
+from parfocal.gate.decision import Decision, Gate
+from parfocal.gate.places import Overlap, already_counted
+from parfocal.gate.reasons import SENTENCES, GateReason
+from parfocal.gate.rest import GateState, RestGate
+from parfocal.gate.settings import GateSettings
+
+__all__ = [
+    "SENTENCES",
+    "Decision",
+    "Gate",
+    "GateReason",
+    "GateSettings",
+    "GateState",
+    "Overlap",
+    "RestGate",
+    "already_counted",
+]
