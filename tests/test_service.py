@@ -109,6 +109,7 @@ def test_the_watchdog_is_fed_by_a_loop_that_moves_and_not_by_one_that_is_stuck(
     rig: Rig, manager: Manager
 ) -> None:
     rig.start()
+    until(lambda: manager.count("READY=1") == 1, what="ready")
     until(lambda: manager.count("WATCHDOG=1") >= 2, what="fed")
     assert rig.daemon is not None
     os.kill(rig.daemon.pid, signal.SIGSTOP)

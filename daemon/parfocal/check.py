@@ -11,6 +11,8 @@ from pathlib import Path
 import zmq
 
 from parfocal.bundle import Bundle, BundleError, load
+from parfocal.camera.device import EXTRA, SIMULATED, CameraError
+from parfocal.camera.visit import visit
 from parfocal.classify import DeviceError, InferenceError, OnnxClassifier
 from parfocal.config import Settings
 from parfocal.detectors import choose, started
@@ -44,6 +46,7 @@ def check(settings: Settings) -> list[Finding]:
         lambda: _model(settings),
         lambda: _detector(settings),
         lambda: _state(settings, running),
+        lambda: _camera(settings, running),
         lambda: _folder(settings),
         lambda: _ports(settings, running),
     )
@@ -150,11 +153,41 @@ def _state(settings: Settings, running: bool) -> Iterator[Finding]:
         yield Finding("state", f"{path}, {free / 1e9:.0f} GB free")
 
 
+def _camera(settings: Settings, running: bool) -> Iterator[Finding]:
+    source = settings.source
+    if source.kind != "camera":
+        return
+    if running:
+        yield Finding("camera", "in use by the running parfocal; its beat says how it is")
+        return
+    try:
+        with visit(source.camera) as visited:
+            camera = visited.described
+    except CameraError as error:
+        missing = EXTRA in str(error)
+        remedy = (
+            EXTRA if missing else "connect it, or correct source.camera; `parfocal camera list`"
+        )
+        yield Finding("camera", str(error), remedy)
+        return
+    yield Finding(
+        "camera",
+        f"{camera.name} of {camera.library}, {camera.width_px}x{camera.height_px} px, "
+        f"{camera.pixel_type}, {camera.exposure_ms:g} ms, {camera.trigger} trigger",
+    )
+    if camera.library == SIMULATED:
+        yield Finding("camera", "it is simulated: so are all of its cells", warning=True)
+
+
 def _folder(settings: Settings) -> Iterator[Finding]:
     source = settings.source
     path = Path(source.path)
     if not source.path:
         yield Finding("folder", "no folder is set", "set source.path to the folder to watch")
+        return
+    if source.kind == "camera":
+        yield _kept_in(path)
+        yield from _scale(settings)
         return
     try:
         status = path.stat()
@@ -173,9 +206,28 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         polled = is_network(mount) if source.polled is None else source.polled
         how = "polled every second" if polled else "events, and a full scan every 15 s"
         yield Finding("folder", f"{path} ({mount.kind or 'unknown file system'}), {how}")
-    if source.um_per_px is None:
-        text = "no scale is configured: images need a file tag, a sidecar or parfocal-folder.toml"
-        yield Finding("scale", text, warning=True)
+    yield from _scale(settings)
+
+
+def _scale(settings: Settings) -> Iterator[Finding]:
+    source = settings.source
+    if source.um_per_px is not None:
+        return
+    if source.kind == "camera":
+        text, remedy = "no scale is configured, and a camera knows none", "set source.um_per_px"
+        yield Finding("scale", text, remedy)
+        return
+    text = "no scale is configured: images need a file tag, a sidecar or parfocal-folder.toml"
+    yield Finding("scale", text, warning=True)
+
+
+def _kept_in(path: Path) -> Finding:
+    """Whether frames can be kept there; the folder is made with the first one."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        remedy = "set source.path to a folder that this user can write"
+        return Finding("folder", f"{there} cannot be written", remedy)
+    return Finding("folder", f"frames of the camera are kept in {path}")
 
 
 def _ports(settings: Settings, running: bool) -> Iterator[Finding]:

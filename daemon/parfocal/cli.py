@@ -8,10 +8,11 @@ import sys
 
 from parfocal import __version__, console
 from parfocal.bundle import BundleError
+from parfocal.camera.device import CameraError
 from parfocal.child import ChildError
 from parfocal.classify import DeviceError, InferenceError
 from parfocal.client import UnreachableError
-from parfocal.commands import bench, demo, flask, models, scale, score, service, subscribers
+from parfocal.commands import bench, camera, demo, flask, models, scale, score, service, subscribers
 from parfocal.commands.arguments import (
     CONFIG,
     DATA,
@@ -36,6 +37,7 @@ EXIT_STATUS: dict[type[Exception], int] = {
     ModelUnusableError: CONFIG,
     BundleError: CONFIG,
     DeviceError: UNAVAILABLE,
+    CameraError: UNAVAILABLE,
     BindError: UNAVAILABLE,
     UnreachableError: UNAVAILABLE,
     DemoError: UNAVAILABLE,
@@ -104,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
         score.add_detect,
         score.add_classify,
         scale.add_scale,
+        camera.add_camera,
         models.add_model,
         flask.add_flask,
         subscribers.add_follow,

@@ -20,13 +20,62 @@ class ConfigError(Exception):
     """A configuration that cannot be used; the message says where and what to do."""
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where images come from. `polled` None lets the file system decide."""
+Trigger = Literal["continuous", "software", "external"]
 
-    kind: Literal["folder"] = "folder"
+
+class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A camera that parfocal drives, and how it is set; what is None stays as the driver has it.
+
+    Parameters
+    ----------
+    config_file : str
+        A Micro-Manager configuration (`MMConfig.cfg`); or else `device`.
+    device : tuple of str
+        Device library and name, as `parfocal camera list` prints them.
+    exposure_ms, gain, binning, pixel_type
+        As the driver takes them.
+    roi : tuple of int
+        left, top, width, height in camera pixels.
+    properties : dict
+        Further properties of the driver, set first.
+    trigger : str
+        continuous: it runs freely. software: each frame is asked for. external: frames come when
+        somebody triggers them, and none is no fault.
+    gate : str
+        Which frames are kept and classified. every: one in `every_s` seconds; 0 keeps each. rest:
+        one sharp frame of each rest of a flask that is pushed by hand, and no place twice.
+    buffer_mb : int
+        Memory for frames that were not looked at yet.
+    open_wall_s : float
+        A driver that takes longer to open is given up and tried again.
+    """
+
+    config_file: str = ""
+    device: tuple[str, str] | None = None
+    exposure_ms: float | None = None
+    gain: float | None = None
+    binning: int | None = None
+    pixel_type: str | None = None
+    roi: tuple[int, int, int, int] | None = None
+    properties: dict[str, str | int | float] = {}
+    trigger: Trigger = "continuous"
+    gate: Literal["every", "rest"] = "every"
+    every_s: float = 2.0
+    buffer_mb: int = 256
+    open_wall_s: float = 30.0
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where images come from: a folder that others fill, or one that parfocal's camera fills.
+
+    `polled` None lets the file system decide.
+    """
+
+    kind: Literal["folder", "camera"] = "folder"
     path: str = ""
     um_per_px: float | None = None
     polled: bool | None = None
+    camera: CameraSettings = CameraSettings()
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,6 +212,7 @@ def _check_values(settings: Settings, where: str) -> None:
     scale = settings.source.um_per_px
     if scale is not None and not 0.01 <= scale <= 100:
         raise ConfigError(f"{where}: source.um_per_px is {scale}, not between 0.01 and 100")
+    _check_camera(settings.source, where)
     limits = settings.limits
     if min(limits.max_pixels, limits.max_bytes, limits.max_cells, limits.read_cpu_s) < 1:
         raise ConfigError(f"{where}: the limits must be at least 1")
@@ -170,6 +220,33 @@ def _check_values(settings: Settings, where: str) -> None:
         raise ConfigError(f"{where}: limits of time lie between 0 and 86400 seconds")
     if settings.model.threads < 0:
         raise ConfigError(f"{where}: model.threads is {settings.model.threads}, at least 0")
+
+
+def _check_camera(source: Source, where: str) -> None:
+    camera, table = source.camera, "source.camera"
+    if camera.config_file and camera.device:
+        raise ConfigError(f"{where}: {table} has config_file and device: give one of them")
+    if source.kind == "camera" and not (camera.config_file or camera.device):
+        raise ConfigError(
+            f"{where}: source.kind is 'camera', so set {table}.device or {table}.config_file; "
+            "`parfocal camera list` says what there is"
+        )
+    spans = {
+        "exposure_ms": (camera.exposure_ms, 0.001, 60_000.0),
+        "every_s": (camera.every_s, 0.0, 86_400.0),
+        "open_wall_s": (camera.open_wall_s, 1.0, 600.0),
+        "buffer_mb": (camera.buffer_mb, 8, 65_536),
+        "binning": (camera.binning, 1, 64),
+    }
+    for name, (value, low, high) in spans.items():
+        if value is not None and not low <= value <= high:
+            raise ConfigError(
+                f"{where}: {table}.{name} is {value}, not between {low:g} and {high:g}"
+            )
+    if camera.roi and not (min(camera.roi[:2]) >= 0 and min(camera.roi[2:]) >= 1):
+        raise ConfigError(
+            f"{where}: {table}.roi is {list(camera.roi)}; it takes left, top, width, height"
+        )
 
 
 def _plain(text: str) -> str:

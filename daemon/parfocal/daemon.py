@@ -14,12 +14,13 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from parfocal.bundle import Bundle, load
+from parfocal.camera.source import CameraSource
 from parfocal.config import Settings
 from parfocal.detectors import choose
 from parfocal.folder import Claim, FolderSource
@@ -99,8 +100,14 @@ class Daemon:
         self.workers = Workers(settings, self.detector)
         stack.callback(self.workers.close)
         source = settings.source
+        if source.kind == "camera":
+            with suppress(OSError):  # where it cannot be made, the scan says so
+                Path(source.path).mkdir(parents=True, exist_ok=True)
         self.source = FolderSource(Path(source.path), self.journal, self.wake, source.polled)
         stack.callback(self.source.close)
+        self.camera = CameraSource(settings) if source.kind == "camera" else None
+        if self.camera:
+            stack.callback(self.camera.close)
         self._started_s = time.monotonic()
         self._next_beat_s = 0.0
         self._reading: Job | None = None
@@ -140,6 +147,8 @@ class Daemon:
         self.workers.ensure()
         current = self.recorder.sessions.current()
         self.source.update(current.session if current else None)
+        if self.camera:
+            self._step_camera(self.camera, current.session if current else None)
         self._take_read()
         self._take_inferred()
         self._start_inference()
@@ -148,10 +157,17 @@ class Daemon:
         self.recorder.publisher.serve()
         self._beat()
 
+    def _step_camera(self, camera: CameraSource, session: str | None) -> None:
+        before = camera.fault
+        camera.step(self.source.depth, session)
+        if camera.fault != before:
+            self._next_beat_s = 0.0  # a lost camera must not wait for the next beat
+
     def _wait(self) -> None:
         poller = select.poll()
         replay_fd = self.recorder.publisher.replay.fileno()
-        for fd in (self._wake_read, replay_fd, *self.workers.descriptors()):
+        camera = self.camera.descriptors() if self.camera else []
+        for fd in (self._wake_read, replay_fd, *camera, *self.workers.descriptors()):
             poller.register(fd, select.POLLIN)
         poller.poll(1e3 * self._pause_s())
         while select.select([self._wake_read], [], [], 0)[0]:
@@ -160,6 +176,8 @@ class Daemon:
     def _pause_s(self) -> float:
         """How long nothing can happen but events."""
         times = [self._next_beat_s - time.monotonic(), self.workers.seconds_left()]
+        if self.camera:
+            times.append(self.camera.seconds_left())
         if not self._reading and self._free_slots and self.workers.can_read:
             times.append(self.source.next_wake_s())
         # the replay socket's descriptor signals changes only, so look at it before long anyway
@@ -317,7 +335,8 @@ class Daemon:
     def state(self) -> tuple[State, tuple[str, ...]]:
         """The state for beats, and every reason why it is not better."""
         workers = self.workers
-        known = (self.source.fault, workers.load_fault, workers.detector_fault)
+        camera = self.camera.fault if self.camera else None
+        known = (self.source.fault, camera, workers.load_fault, workers.detector_fault)
         faults = [fault for fault in known if fault]
         if not self._was_ready:
             return "starting", tuple(faults)
@@ -344,10 +363,13 @@ class Daemon:
             reasons=reasons,
             provider=provider,
             queue_depth=self.source.depth,
-            dropped=0,
+            dropped=self.camera.counts.dropped if self.camera else 0,
             uptime_s=now - self._started_s,
             files=self.source.files.counts(),
         )
         self.recorder.publisher.beat(beat)
         self.notifier.alive()
-        self.notifier.status(f"{state}, {provider}, message {beat.seq}, {beat.queue_depth} waiting")
+        status = f"{state}, {provider}, message {beat.seq}, {beat.queue_depth} waiting"
+        if self.camera:
+            status += f"; camera: {self.camera.status}"
+        self.notifier.status(status)

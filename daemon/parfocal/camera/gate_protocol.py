@@ -1,0 +1,60 @@
+"""Which of a camera's frames are worth classifying: what a gate is, and the plainest one."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parfocal.config import CameraSettings
+
+
+class Decided(Protocol):
+    """What a gate says of one frame."""
+
+    @property
+    def take(self) -> bool:
+        """Whether the frame is to be classified."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not; None or empty when it is."""
+
+
+class Gate(Protocol):
+    """Looks at every frame, in the order they were taken."""
+
+    def __call__(self, gray: NDArray[np.uint8], at_s: float, /) -> Decided:
+        """Decide on a frame of shape (h, w), taken at this time of a clock that only goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The plainest decision."""
+
+    take: bool
+    reason: str = ""
+
+
+class Every:
+    """Takes a frame when `every_s` seconds have passed since the last one it took; 0 takes all."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self._last_s: float | None = None
+
+    def __call__(self, gray: NDArray[np.uint8], at_s: float, /) -> Decision:
+        """Decide by time alone."""
+        if self._last_s is not None and at_s - self._last_s < self.every_s:
+            return Decision(False, "too soon after the last one")
+        self._last_s = at_s
+        return Decision(True)
+
+
+def chosen(settings: CameraSettings) -> Gate:
+    """A fresh gate of the configured kind, for one flask."""
+    if settings.gate == "every":
+        return Every(settings.every_s)
+    from parfocal.gate import RestGate
+
+    return RestGate()

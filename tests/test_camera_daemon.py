@@ -1,0 +1,118 @@
+"""The whole daemon with a camera of its own: the real demonstration camera, and a faulty one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import faultycamera
+import pytest
+from rigs import Rig, until
+
+from parfocal.client import Subscriber
+from parfocal.publish import Endpoints
+from parfocal.types import Beat
+
+FAULTY = """
+import sys
+from parfocal.camera import source
+from parfocal.cli import main
+source.MODULE = "faultycamera"
+sys.exit(main(sys.argv[1:]))
+"""
+BUSY = 2
+"""How much slower a machine that also runs other tests may be than what is promised of a rig."""
+NOTICED_S, BACK_S = BUSY * 3.0, BUSY * 5.0
+CHILD = "parfocal.camera.child"
+
+
+def camera_at(device: str, every_s: float = 0.5) -> list[str]:
+    """Arguments that give the daemon this camera, and its frames the watched folder."""
+    values = {"kind": "camera", "camera.device": device, "camera.every_s": str(every_s)}
+    return [part for key, value in values.items() for part in ("--set", f"source.{key}={value}")]
+
+
+@pytest.fixture
+def beats(rig: Rig) -> Iterator[Callable[[Callable[[Beat], bool]], Beat]]:
+    """Waits for the first beat that is as asked."""
+    with Subscriber(Endpoints(rig.live, rig.replay)) as subscriber:
+
+        def first(wanted: Callable[[Beat], bool]) -> Beat:
+            found: list[Beat] = []
+
+            def there() -> bool:
+                events = subscriber.events(0.05)
+                found.extend(e for e in events if isinstance(e, Beat) and wanted(e))
+                return bool(found)
+
+            until(there, 30, f"a beat ({rig.log()[-2000:]})")
+            return found[0]
+
+        yield first
+
+
+def degraded(reason: str) -> Callable[[Beat], bool]:
+    """Whether a beat says degraded, and this."""
+    return lambda beat: beat.state == "degraded" and any(reason in why for why in beat.reasons)
+
+
+Beats = Callable[[Callable[[Beat], bool]], Beat]
+
+
+def test_frames_of_a_real_camera_take_the_road_of_files(rig: Rig, beats: Beats) -> None:
+    pytest.importorskip("pymmcore_plus", reason="needs the extra 'camera'")
+    rig.start(*camera_at("['DemoCamera', 'DCam']"))
+    rig.wait_done(2)
+    first = rig.frames()[0]
+    kept = Path(first["image"]["path"])
+    assert kept.is_relative_to(rig.folder) and kept.suffix == ".png"
+    assert first["image"]["um_per_px_from"] == "sidecar"
+    assert first["image"]["acquired_at"][:10] == kept.parent.name
+
+    os.kill(rig.children()[CHILD], signal.SIGSTOP)  # what a hung driver looks like from outside
+    began_s = time.monotonic()
+    beats(degraded("camera gave no answer within"))
+    assert time.monotonic() - began_s <= NOTICED_S
+    began_s = time.monotonic()
+    beats(lambda beat: beat.state == "ready")
+    assert time.monotonic() - began_s <= BACK_S
+
+    os.kill(rig.children()[CHILD], signal.SIGSEGV)
+    beats(degraded("camera died (signal 11)"))
+    beats(lambda beat: beat.state == "ready")
+    before = len(rig.frames())
+    until(lambda: len(rig.frames()) > before, 10, "frames after the crash")
+    assert rig.stop() == 0
+    assert not any(reason for _, reason in rig.files().values())
+
+
+def test_a_vanished_camera_degrades_the_rig_until_it_returns(
+    rig: Rig, beats: Beats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = tmp_path / "fault"
+    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent))
+    monkeypatch.setenv("PARFOCAL_TEST_FAULT", str(switch))
+    arguments = ["run", "--config", str(rig.config), *camera_at("['tests', 'Faulty']", 0.2)]
+    with (rig.home / "daemon.log").open("ab") as log:
+        rig.daemon = subprocess.Popen(
+            [sys.executable, "-c", FAULTY, *arguments], env=rig.environment(), stderr=log
+        )
+    rig.processes.append(rig.daemon)
+    beats(lambda beat: beat.state == "ready")
+    switch.write_text("vanished")
+    began_s = time.monotonic()
+    beats(degraded("stopped by itself"))
+    assert time.monotonic() - began_s <= NOTICED_S
+    beats(degraded("there is no such camera"))
+    time.sleep(3)  # by now it is tried every two seconds
+    beats(degraded("there is no such camera"))
+    switch.unlink()
+    began_s = time.monotonic()
+    beats(lambda beat: beat.state == "ready")
+    assert time.monotonic() - began_s <= BACK_S
+    switch.write_text("overflow")
+    assert beats(degraded("the camera's buffer was full")).dropped >= 7
+    assert rig.stop() == 0
