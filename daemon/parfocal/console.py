@@ -17,7 +17,7 @@ from parfocal.card import DetectorCard
 from parfocal.check import Finding
 from parfocal.client import Event, NewLog, Received, Silence
 from parfocal.detectors import ChosenDetector
-from parfocal.follow import one_line, verdict_line
+from parfocal.follow import one_line, verdict_parts
 from parfocal.modelcard import Section, model_sections, right_aligned
 from parfocal.phenotypes import phenotypes_text
 from parfocal.reader import Prepared, Refused
@@ -167,9 +167,10 @@ class LiveView:
             self._rows = [*self._rows, (str(message.header.seq), body)][-self._most :]
         elif isinstance(body, Alarm):
             style = {"info": "dim", "warning": "yellow", "alarm": "bold red"}[body.level]
+            style = "green" if body.cleared else style
             self._alarms = [*self._alarms, Text(body.text, style=style)][-4:]
         elif isinstance(body, FlaskVerdict):
-            self._verdict = Text(verdict_line(body), style="bold")
+            self._verdict = Text("\n".join(verdict_parts(body)), style="bold")
 
     def _draw(self) -> Group:
         table = frame_table()

@@ -296,6 +296,11 @@ def one_line(message: Received) -> str:
 
 def verdict_line(verdict: FlaskVerdict) -> str:
     """A flask's totals in one line."""
+    return "  ".join(verdict_parts(verdict))
+
+
+def verdict_parts(verdict: FlaskVerdict) -> list[str]:
+    """A flask's totals: what was counted, how it looks, what it means."""
     shares = "  ".join(
         f"{label} {f.fraction:.0%} ({f.low:.0%}-{f.high:.0%})"
         for label, f in verdict.composition.items()
@@ -303,4 +308,17 @@ def verdict_line(verdict: FlaskVerdict) -> str:
     state = "open" if verdict.open else "closed"
     line = f"flask {verdict.flask.id} ({state})  {verdict.n_frames} frames  {shares}"
     more = phenotypes_text(verdict.phenotypes), shift_text(verdict.shift)
-    return "  ".join(filter(None, (line, *more)))
+    return list(filter(None, (line, *more, *judgements(verdict))))
+
+
+def judgements(verdict: FlaskVerdict) -> tuple[str, ...]:
+    """What a flask's totals mean: the declared line, contamination, trend and what to do next."""
+    line, foreign, trend = verdict.declared, verdict.contamination, verdict.trend
+    changed = trend is not None and any(one.outside for one in trend.figures.values())
+    said = (
+        f"declared {line.cell_line}: {line.match}, {line.text}" if line else "",
+        foreign.text if foreign and line and line.match != "mismatch" else "",
+        trend.text if trend and changed else "",
+        f"advice: {verdict.advice}" if verdict.advice else "",
+    )
+    return tuple(filter(None, said))

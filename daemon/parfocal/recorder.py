@@ -11,7 +11,10 @@ from contextlib import contextmanager
 
 import msgspec
 
+from parfocal.advice import HALF_WIDTH
+from parfocal.alarms import Told, changes
 from parfocal.bundle import Bundle
+from parfocal.composition_rates import reading
 from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
 from parfocal.inference import Classified
@@ -31,8 +34,9 @@ from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES, FileReason
 from parfocal.results import frame_result, lca_rows
 from parfocal.sessions import SessionError, Sessions
+from parfocal.trend_passages import Passages
 from parfocal.types import Alarm, FlaskRef, ModelRef
-from parfocal.verdict import Verdicts
+from parfocal.verdict import Verdicts, Yardstick
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +51,24 @@ class Recorder:
         Where to publish; `close` frees them.
     bundle : Bundle
         The model that results name.
+    half_width : float
+        Half width of the 95 % interval of a share at which advice says that it is enough.
     """
 
-    def __init__(self, journal: Journal, endpoints: Endpoints, bundle: Bundle) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        endpoints: Endpoints,
+        bundle: Bundle,
+        half_width: float = HALF_WIDTH,
+    ) -> None:
         self.journal, self.bundle = journal, bundle
         self.sessions, self.verdicts = Sessions(journal), Verdicts(journal)
+        self.passages, self.told = Passages(journal), Told(journal)
+        card = bundle.card
+        self.yardstick = Yardstick(
+            card.shift, bundle.sha256, answers(card.phenotypes), reading(card), half_width
+        )
         self.publisher = Publisher(journal, endpoints, self.command)
 
     def close(self) -> None:
@@ -175,14 +192,20 @@ class Recorder:
             flask = self.sessions.get(session)
             if flask is not None:
                 with self.journaled() as messages:
-                    messages.append(self._verdict(flask))
+                    messages += self._verdict(flask)
 
-    def _verdict(self, flask: FlaskRef) -> Message:
-        totals, card = self.verdicts.of(flask.session), self.bundle.card
-        verdict = totals.verdict(flask, card.shift, self.bundle.sha256, answers(card.phenotypes))
-        message = self.journal.append("flask", verdict)
-        self.verdicts.published(flask.session, time.monotonic())
-        return message
+    def _verdict(self, flask: FlaskRef) -> list[Message]:
+        """The flask's totals, and the alarms that they set or clear."""
+        totals, session = self.verdicts.of(flask.session), flask.session
+        verdict = totals.against(flask, self.yardstick, self.passages.before(flask))
+        messages = [self.journal.append("flask", verdict)]
+        told, history = self.told.of(session), totals.history(flask, self.yardstick)
+        for alarm in changes(flask, told, history, iso(self.journal.now())):
+            log.warning("%s", alarm.text)
+            messages.append(self.journal.append("alarm", alarm))
+            told[alarm.name] = alarm
+        self.verdicts.published(session, time.monotonic())
+        return messages
 
     def command(self, request: Command) -> Reply:
         """Carry out a flask command once, however often it is sent."""
@@ -196,7 +219,7 @@ class Recorder:
             with self.journaled() as messages:
                 done = self._carry_out(request)
                 if done.closed:
-                    messages.append(self._verdict(done.closed))
+                    messages += self._verdict(done.closed)
                 self.journal.remember_answer(request.request_id, msgspec.json.encode(done))
         except SessionError as error:
             return Error(str(error), request.request_id)

@@ -268,13 +268,89 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     cleared: bool = False
 
 
+Match = Literal["match", "mismatch", "undecided"]
+"""Whether most cells of a flask are of the declared line."""
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a flask holds its declared line, and what that stands on.
+
+    `share` of the declared class, corrected for the model's confusion; `low` and `high` are wide
+    enough that all looks together err with at most 1 % on either side. `n_frames` and `n_cells`
+    are those of the last look. Without numbers, `text` says why nothing was judged.
+    """
+
+    cell_line: str
+    match: Match
+    text: str
+    share: UnitInterval | None = None
+    low: UnitInterval | None = None
+    high: UnitInterval | None = None
+    n_cells: int = 0
+    n_frames: int = 0
+
+
+class Contamination(msgspec.Struct, frozen=True, kw_only=True):
+    """Cells of another class than declared.
+
+    `fraction` is corrected for the model's confusion, with its 95 % interval. `found` is decided
+    on `answered_other`, the share of cells that the model answered otherwise, against what it
+    answers of a pure flask: `expected_other` with SD `expected_other_sd` between flasks, which
+    `sd_assumed` says to be assumed. Over all looks a pure flask is called contaminated with at most
+    1 %. A contamination of `limit_of_detection` is found in 95 of 100 flasks like this one.
+    """
+
+    found: bool
+    fraction: UnitInterval
+    low: UnitInterval
+    high: UnitInterval
+    limit_of_detection: UnitInterval
+    n_cells: int
+    n_frames: int
+    answered_other: UnitInterval
+    expected_other: UnitInterval
+    expected_other_sd: float
+    sd_assumed: bool
+    text: str
+
+
+class Confluence(msgspec.Struct, frozen=True, kw_only=True):
+    """Share of the area that cells cover, by the detector's masks, with its 95 % interval."""
+
+    fraction: UnitInterval
+    low: UnitInterval
+    high: UnitInterval
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of a flask beside those of earlier passages, with its 99 % control limits."""
+
+    value: float
+    mean: float
+    low: float
+    high: float
+    outside: bool
+
+
+class Trend(msgspec.Struct, frozen=True, kw_only=True):
+    """A flask beside earlier passages of its line; `figures` is empty when they are too few."""
+
+    n_passages: int
+    text: str
+    figures: dict[str, Control] = {}
+
+
 class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Running totals of a flask session: body of `parfocal.flask/1`.
 
     Intervals take frames as clusters (`parfocal.intervals`). `open` is false in the last verdict
-    of a session. `shift` and `phenotypes` look at all cells that the present model classified,
-    abstained ones too; `phenotypes` has every phenotype of its card, and `unlike any` last, and is
-    None when the card has none.
+    of a session. `composition` counts accepted cells as they were answered. `shift`, `phenotypes`
+    and what follows look at all cells that the present model classified, abstained ones too;
+    `phenotypes` has every phenotype of its card, and `unlike any` last, and is None when the card
+    has none. `corrected` is the share of each class corrected for the model's confusion on left-out
+    groups (`n` still counts answers); it is None when the card has no confusion, and when `shift`
+    is flagged, because then no known rate of errors holds. `advice` says what to do next;
+    `more_fields` is how many fields it asks for.
     """
 
     flask: FlaskRef
@@ -287,6 +363,14 @@ class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     density: Density | None
     shift: Shift | None = None
     phenotypes: dict[str, Fraction] | None = None
+    corrected: dict[str, Fraction] | None = None
+    declared_match: Match | None = None
+    declared: Declared | None = None
+    contamination: Contamination | None = None
+    confluence: Confluence | None = None
+    advice: str | None = None
+    more_fields: int | None = None
+    trend: Trend | None = None
 
 
 State = Literal["starting", "ready", "degraded", "stopping"]

@@ -1,25 +1,73 @@
 """Running totals of flask sessions, with intervals that take frames as clusters."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
 
+from parfocal.advice import HALF_WIDTH, advice, out_of_focus
+from parfocal.alarms import CLEAR_AFTER, conditions
 from parfocal.card import ShiftRule
+from parfocal.composition import corrected
+from parfocal.composition_rates import Reading
+from parfocal.contamination import contamination
+from parfocal.declared import declared, look_at
 from parfocal.intervals import clustered, clustered_mean
 from parfocal.journal import Journal
+from parfocal.reasons import ObjectReason
 from parfocal.shift import shift
-from parfocal.types import Density, FlaskRef, FlaskVerdict, Fraction, FrameResult
+from parfocal.trend import trend
+from parfocal.types import (
+    Confluence,
+    Contamination,
+    Declared,
+    Density,
+    FlaskRef,
+    FlaskVerdict,
+    Fraction,
+    FrameResult,
+    Shift,
+)
 
 MIN_PAUSE_S = 1.0
 """A flask's totals are published at most this often while frames come."""
+
+
+NO_CELLS = (ObjectReason.DEBRIS, ObjectReason.UNSURE)
+"""Finds that cover area without being cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What a flask's totals are held against.
+
+    Parameters
+    ----------
+    rule : ShiftRule or None
+    model_sha256 : str
+        The model that the rule, the phenotypes and the reading belong to.
+    phenotypes : tuple of str
+        Everything a cell's phenotype can be.
+    reading : Reading or None
+        What the model's answers say about true classes.
+    half_width : float
+        Half width of the 95 % interval of a share that is enough.
+    """
+
+    rule: ShiftRule | None = None
+    model_sha256: str = ""
+    phenotypes: tuple[str, ...] = ()
+    reading: Reading | None = None
+    half_width: float = HALF_WIDTH
 
 
 @dataclass(slots=True)
 class Totals:
     """What one session's frames have shown so far; one entry a frame in every list.
 
-    `novelty`, (cells, sum of their novelty) of each frame, and `phenotypes`, the number of cells of
-    each, have a list for each model, by its hash: those of different models cannot be added.
+    `novelty`, (cells, sum of their novelty) of each frame, `answers`, the number of classified
+    cells answered as each class, and `phenotypes`, the number of cells of each, have a list for
+    each model, by its hash: those of different models cannot be added.
     """
 
     accepted: list[int] = field(default_factory=list)
@@ -29,6 +77,12 @@ class Totals:
     n_rejected: int = 0
     novelty: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     phenotypes: dict[str, list[dict[str, int]]] = field(default_factory=dict)
+    answers: dict[str, list[dict[str, int]]] = field(default_factory=dict)
+    blurred: list[bool] = field(default_factory=list)
+    covered: list[float] = field(default_factory=list)
+    looks: dict[tuple[object, ...], tuple[Declared | None, Contamination | None]] = field(
+        default_factory=dict
+    )
     published_s: float = float("-inf")
     dirty: bool = False
 
@@ -45,6 +99,10 @@ class Totals:
         self.n_rejected += result.n_rejected
         novelties = [cell.novelty for cell in result.cells]
         self.novelty.setdefault(result.model.sha256, []).append((len(novelties), sum(novelties)))
+        answered = Counter(cell.label for cell in result.cells)
+        self.answers.setdefault(result.model.sha256, []).append(dict(answered))
+        self.blurred.append("out_of_focus" in result.quality.flags)
+        self.covered.append(covered(result))
         if result.phenotypes is not None:
             named = {name: fraction.n for name, fraction in result.phenotypes.items()}
             self.phenotypes.setdefault(result.model.sha256, []).append(named)
@@ -57,14 +115,17 @@ class Totals:
         model_sha256: str = "",
         phenotypes: tuple[str, ...] = (),
     ) -> FlaskVerdict:
-        """The totals as they are published.
+        """The totals of a model of which no confusion is known."""
+        return self.against(flask, Yardstick(rule, model_sha256, phenotypes))
 
-        The shift rule and the names of phenotypes are those of the model with this hash.
-        """
-        frames = self.phenotypes.get(model_sha256, [])
+    def against(
+        self, flask: FlaskRef, yard: Yardstick, earlier: tuple[FlaskVerdict, ...] = ()
+    ) -> FlaskVerdict:
+        """The totals as they are published; `earlier` are those of past passages of the line."""
+        frames = self.phenotypes.get(yard.model_sha256, [])
         cells = [sum(frame.values()) for frame in frames]
-        of = {name: [frame.get(name, 0) for frame in frames] for name in phenotypes}
-        return FlaskVerdict(
+        of = {name: [frame.get(name, 0) for frame in frames] for name in yard.phenotypes}
+        verdict = FlaskVerdict(
             flask=flask,
             open=flask.closed_at is None,
             n_frames=len(self.accepted),
@@ -73,9 +134,66 @@ class Totals:
             n_rejected=self.n_rejected,
             composition={label: share(hits, self.accepted) for label, hits in self.hits.items()},
             density=self._density(),
-            shift=shift(self.novelty.get(model_sha256, ()), rule),
+            shift=self._shift(yard),
             phenotypes={name: share(hits, cells) for name, hits in of.items()} or None,
+            confluence=self._confluence(),
         )
+        verdict = self._judged(verdict, yard)
+        return msgspec.structs.replace(verdict, trend=trend(verdict, earlier))
+
+    def _judged(self, verdict: FlaskVerdict, yard: Yardstick) -> FlaskVerdict:
+        """With composition corrected, the declared line judged, and advice."""
+        answers, flask = self.answers.get(yard.model_sha256, []), verdict.flask
+        strange = verdict.shift is not None and verdict.shift.flagged
+        line, foreign = self._look(flask, yard, len(answers), strange)
+        told = advice(
+            answers, yard.reading, flask.cell_line, self.blurred, verdict.shift, yard.half_width
+        )
+        return msgspec.structs.replace(
+            verdict,
+            corrected=None if strange else corrected(answers, yard.reading),
+            declared_match=line.match if line else None,
+            declared=line,
+            contamination=foreign,
+            advice=told.text,
+            more_fields=told.more_fields,
+        )
+
+    def _look(
+        self, flask: FlaskRef, yard: Yardstick, n: int, strange: bool
+    ) -> tuple[Declared | None, Contamination | None]:
+        """The judgement after n frames, which changes at looks only."""
+        key = (flask.cell_line, yard.model_sha256, look_at(n), strange)
+        if key not in self.looks:
+            answers = self.answers.get(yard.model_sha256, [])[:n]
+            self.looks[key] = (
+                declared(flask, answers, yard.reading, strange),
+                contamination(flask, answers, yard.reading, strange),
+            )
+        return self.looks[key]
+
+    def history(self, flask: FlaskRef, yard: Yardstick) -> list[dict[str, str]]:
+        """What was wrong with the flask after each of the last frames, the newest last."""
+        backs = range(min(CLEAR_AFTER, len(self.accepted)) - 1, -1, -1)
+        return [self._conditions(flask, yard, back) for back in backs]
+
+    def _conditions(self, flask: FlaskRef, yard: Yardstick, back: int) -> dict[str, str]:
+        """What was wrong so many frames ago."""
+        shifted = self._shift(yard, back)
+        n = max(0, len(self.answers.get(yard.model_sha256, [])) - back)
+        looked = self._look(flask, yard, n, shifted is not None and shifted.flagged)
+        blurred = self.blurred[: len(self.blurred) - back]
+        return conditions(*looked, shifted, out_of_focus(blurred))
+
+    def _shift(self, yard: Yardstick, back: int = 0) -> Shift | None:
+        frames = self.novelty.get(yard.model_sha256, [])
+        return shift(frames[: max(0, len(frames) - back)], yard.rule)
+
+    def _confluence(self) -> Confluence | None:
+        if len(self.covered) < 2:
+            return None
+        mean, low, high = clustered_mean(self.covered)
+        return Confluence(fraction=min(1.0, mean), low=min(1.0, low), high=min(1.0, high))
 
     def _density(self) -> Density | None:
         if len(self.densities) < 2:  # one frame says nothing about the flask's other places
@@ -89,6 +207,14 @@ def share(hits: list[int], cells: list[int]) -> Fraction:
     low, high = clustered(list(zip(hits, cells, strict=True)))
     n, total = sum(hits), sum(cells)
     return Fraction(n=n, fraction=n / total if total else 0.0, low=low, high=high)
+
+
+def covered(result: FrameResult) -> float:
+    """Share of a frame's area that its cells cover, also those that were not classified."""
+    area = sum(cell.area_um2 for cell in result.cells)
+    area += sum(r.area_um2 for r in result.rejected if r.reason not in NO_CELLS)
+    image = result.image
+    return min(1.0, area / (image.width_px * image.height_px * image.um_per_px**2))
 
 
 class Verdicts:

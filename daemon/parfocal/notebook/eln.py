@@ -16,8 +16,11 @@ from urllib.parse import quote
 
 from parfocal import __version__
 from parfocal.notebook.entry import (
+    COMPOSITION_HEADER,
+    COMPOSITION_NOTE,
     PHENOTYPES_NOTE,
     Entry,
+    composition_rows,
     facts,
     provenance,
     reason_glossary,
@@ -32,13 +35,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def text_html(entry: Entry) -> str:
     """The entry's text."""
-    shares = share_rows(entry.verdict.composition)
+    shares = composition_rows(entry.verdict)
     noted = "".join(f"<li>{escape(text)}</li>" for text in warnings(entry))
     parts = [
         _table(facts(entry)),
         "<h2>Composition</h2>",
-        _table([("class", "cells", "fraction (95 % interval)"), *shares]),
-        "<p>Intervals take the images as clusters and speak of this flask.</p>",
+        _table([COMPOSITION_HEADER, *shares]),
+        f"<p>{escape(COMPOSITION_NOTE)}</p>",
         _phenotypes(entry),
         f"<h2>Please note</h2><ul>{noted}</ul>" if noted else "",
         _glossary(entry),
@@ -150,7 +153,13 @@ def _variables(entry: Entry) -> list[tuple[str, Any, str]]:
     ]
     if verdict.density is not None:
         out.append(("density", round(verdict.density.cells_per_mm2, 1), "1/mm2"))
-    for kind, shares in (("composition", verdict.composition), ("phenotype", verdict.phenotypes)):
+    if verdict.declared_match is not None:
+        out.append(("declared_match", verdict.declared_match, ""))
+    for kind, shares in (
+        ("composition", verdict.composition),
+        ("corrected", verdict.corrected),
+        ("phenotype", verdict.phenotypes),
+    ):
         for name, f in (shares or {}).items():
             parts = (("fraction", f.fraction), ("low", f.low), ("high", f.high))
             out += [(f"{kind}.{name}.{part}", round(value, 4), "") for part, value in parts]

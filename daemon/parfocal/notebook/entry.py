@@ -14,13 +14,20 @@ from parfocal.client import Received
 from parfocal.follow import COLUMNS, csv_rows
 from parfocal.phenotypes import UNLIKE_ANY
 from parfocal.reasons import SENTENCES, CellReason, ObjectReason
-from parfocal.types import FlaskRef, FlaskVerdict, Fraction, FrameResult
+from parfocal.shift import shift_text
+from parfocal.types import Confluence, FlaskRef, FlaskVerdict, Fraction, FrameResult
 
 STEM_WORD = 60
 """Most characters of a file name that come from one thing a person typed."""
 PHENOTYPES_NOTE = (
     "All classified cells count here, also those the model abstained on. "
     "A phenotype says how a cell looks, not what it is."
+)
+COMPOSITION_HEADER = ("class", "accepted cells", "share, as answered", "share, corrected")
+COMPOSITION_NOTE = (
+    "With 95 % intervals, which take the images as clusters and speak of this flask. Corrected: "
+    "for what the model takes for what in flasks or fields it had not seen, among all classified "
+    "cells; '-' where that is not known."
 )
 FEW_CELLS = 100
 OFTEN = 0.2
@@ -107,9 +114,24 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
     if density is not None:
         span = f"{density.low:.0f} to {density.high:.0f}"
         rows.append(("Cells per mm2", f"{density.cells_per_mm2:.0f} (95 % interval {span})"))
+    if verdict.confluence is not None:
+        rows.append(("Confluence", fraction_text(verdict.confluence)))
+    rows += judgements(verdict)
     if flask.note:
         rows.append(("Note", flask.note))
     return rows
+
+
+def judgements(verdict: FlaskVerdict) -> list[tuple[str, str]]:
+    """What the totals mean, a row each."""
+    line, foreign = verdict.declared, verdict.contamination
+    found = [
+        ("Declared line", f"{line.match}: {line.text}" if line else ""),
+        ("Other cells", foreign.text if foreign else ""),
+        ("Earlier passages", verdict.trend.text if verdict.trend else ""),
+        ("Enough?", verdict.advice or ""),
+    ]
+    return [(name, text) for name, text in found if text]
 
 
 def rejected_text(entry: Entry) -> str:
@@ -124,7 +146,16 @@ def share_rows(shares: dict[str, Fraction] | None) -> list[tuple[str, str, str]]
     return [(name, str(f.n), fraction_text(f)) for name, f in (shares or {}).items()]
 
 
-def fraction_text(f: Fraction) -> str:
+def composition_rows(verdict: FlaskVerdict) -> list[tuple[str, str, str, str]]:
+    """A row for each class: name, accepted cells, share as answered, share as corrected."""
+    corrected = verdict.corrected or {}
+    return [
+        (*row, fraction_text(corrected[row[0]]) if row[0] in corrected else "-")
+        for row in share_rows(verdict.composition)
+    ]
+
+
+def fraction_text(f: Fraction | Confluence) -> str:
     """`64 % (45 to 79)`."""
     return f"{f.fraction:.0%} ({f.low:.0%} to {f.high:.0%})".replace("%", " %")
 
@@ -143,6 +174,7 @@ def _warnings(entry: Entry) -> Iterator[str]:
     unlike = sum(c.reason is CellReason.UNLIKE_TRAINING for result in results for c in result.cells)
     if verdict.n_cells and unlike / verdict.n_cells > OFTEN:
         yield f"{unlike} of {verdict.n_cells} cells are unlike any the model was trained on."
+    yield from _judgement_warnings(verdict)
     yield from _phenotype_warnings(verdict)
     blurred = sum(r.reason is ObjectReason.BLUR for result in results for r in result.rejected)
     if blurred > OFTEN * max(1, verdict.n_cells):
@@ -155,6 +187,19 @@ def _warnings(entry: Entry) -> Iterator[str]:
     if not all(r.model.detector_matches_training for r in results):
         yield "Cells were found in another way than those the model was trained on."
     yield from dict.fromkeys(caveat for r in results for caveat in r.model.caveats)
+
+
+def _judgement_warnings(verdict: FlaskVerdict) -> Iterator[str]:
+    line, foreign, trend = verdict.declared, verdict.contamination, verdict.trend
+    if line is not None and line.match == "mismatch":
+        yield f"The cells do not match the declared {line.cell_line}: {line.text}."
+    elif foreign is not None and foreign.found:
+        yield f"Possible {foreign.text}."
+    strange = shift_text(verdict.shift)
+    if strange:
+        yield f"The cells are {strange}: do not rely on the composition."
+    if trend is not None and any(one.outside for one in trend.figures.values()):
+        yield f"The flask is {trend.text}."
 
 
 def _phenotype_warnings(verdict: FlaskVerdict) -> Iterator[str]:

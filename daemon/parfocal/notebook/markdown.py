@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parfocal.notebook.entry import (
+    COMPOSITION_HEADER,
+    COMPOSITION_NOTE,
     PHENOTYPES_NOTE,
     Entry,
+    composition_rows,
     facts,
     provenance,
     reason_glossary,
@@ -20,9 +23,9 @@ def page(entry: Entry) -> str:
     """The Markdown text of an entry."""
     parts = [f"# {escape(entry.title)}", table(("", ""), facts(entry))]
     parts.append("## Composition")
-    shares, phenotypes = share_rows(entry.verdict.composition), entry.verdict.phenotypes
-    parts.append(table(("class", "cells", "fraction (95 % interval)"), shares))
-    parts.append("Intervals take the images as clusters and speak of this flask.")
+    phenotypes = entry.verdict.phenotypes
+    parts.append(table(COMPOSITION_HEADER, composition_rows(entry.verdict)))
+    parts.append(escape(COMPOSITION_NOTE))
     if phenotypes:
         header = ("phenotype", "cells", "fraction (95 % interval)")
         parts += ["## Phenotypes", table(header, share_rows(phenotypes)), PHENOTYPES_NOTE]

@@ -1,0 +1,117 @@
+"""When a person is told that something is wrong with a flask, and when it is taken back.
+
+A condition is looked at after every frame. It must hold after three frames in a row to be told and
+be gone after five in a row to be cleared, so that no single frame does either. It depends on the
+frames alone, not on how fast they came. An alarm ends with its session.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from parfocal.advice import RECENT
+from parfocal.journal import Journal
+from parfocal.shift import shift_text
+from parfocal.types import Alarm, Contamination, Declared, FlaskRef, Shift
+
+SET_AFTER, CLEAR_AFTER = 3, 5
+
+Conditions = Mapping[str, str]
+"""Name of each condition that holds, with its reason."""
+
+LEVELS: dict[str, Literal["warning", "alarm"]] = {
+    "mismatch": "alarm",
+    "contamination": "alarm",
+    "shift": "warning",
+    "out_of_focus": "warning",
+}
+
+
+def conditions(
+    declared: Declared | None,
+    contamination: Contamination | None,
+    shift: Shift | None,
+    blurred: bool,
+) -> dict[str, str]:
+    """What is wrong with a flask now; a mismatch speaks for the contamination that it also is."""
+    out = {}
+    if declared is not None and declared.match == "mismatch":
+        out["mismatch"] = f"declared {declared.cell_line}, but {declared.text}"
+    elif contamination is not None and contamination.found:
+        out["contamination"] = contamination.text
+    if shift is not None and shift.flagged:
+        out["shift"] = f"its cells are {shift_text(shift)}"
+    if blurred:
+        out["out_of_focus"] = f"most of the last {RECENT} fields are out of focus"
+    return out
+
+
+def changes(
+    flask: FlaskRef, told: Mapping[str, Alarm], history: Sequence[Conditions], now_at: str
+) -> list[Alarm]:
+    """Alarms that are new, and those that are cleared.
+
+    Parameters
+    ----------
+    flask : FlaskRef
+    told : mapping
+        Last alarm of each name that this session's subscribers were told.
+    history : sequence of Conditions
+        After each of the last frames, the newest last; the five last are enough.
+    now_at : str
+        Time of the message.
+    """
+    out = []
+    for name, level in LEVELS.items():
+        held = [name in one for one in history]
+        before = told.get(name)
+        standing = before is not None and not before.cleared
+        if not standing and len(held) >= SET_AFTER and all(held[-SET_AFTER:]):
+            out.append(_alarm(flask, name, level, history[-1][name], now_at))
+        elif before and standing and len(held) >= CLEAR_AFTER and not any(held[-CLEAR_AFTER:]):
+            out.append(_cleared(before))
+    return out
+
+
+def _alarm(
+    flask: FlaskRef, name: str, level: Literal["warning", "alarm"], reason: str, now_at: str
+) -> Alarm:
+    return Alarm(
+        name=name,
+        level=level,
+        since_at=now_at,
+        text=f"flask {flask.id}: {reason}",
+        evidence={"flask": flask.id, "session": flask.session, "reason": reason},
+    )
+
+
+def _cleared(before: Alarm) -> Alarm:
+    return Alarm(
+        name=before.name,
+        level="info",
+        since_at=before.since_at,
+        text=f"flask {before.evidence['flask']}: {before.name.replace('_', ' ')} is over",
+        evidence=before.evidence,
+        cleared=True,
+    )
+
+
+class Told:
+    """What subscribers were last told about each session, also before a restart."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._known: dict[str, dict[str, Alarm]] = {}
+
+    def of(self, session: str) -> dict[str, Alarm]:
+        """Last alarm of each name; add what is journaled."""
+        if session not in self._known:
+            rows = self.journal.db.execute(
+                "SELECT body FROM message WHERE topic = ? "
+                "AND json_extract(CAST(body AS TEXT), '$.evidence.session') = ? ORDER BY tseq",
+                (f"alarm/{self.journal.rig}/", session),
+            )
+            alarms = (msgspec.json.decode(bytes(body), type=Alarm) for (body,) in rows)
+            self._known[session] = {alarm.name: alarm for alarm in alarms}
+        return self._known[session]

@@ -1,0 +1,148 @@
+"""Alarms of a flask: told after three fields, cleared after five, once, whatever restarts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rigs import Rig, card_text, save_frame, save_model, tiny_card, tiny_graph, tiny_weights, until
+from test_recorder import Desk, classified, prepared
+
+from parfocal.alarms import CLEAR_AFTER, SET_AFTER, changes
+from parfocal.bundle import load
+from parfocal.card import Confusion
+from parfocal.sidecar import DeclaredFlask
+from parfocal.types import Alarm, FlaskRef
+
+FLASK = FlaskRef(id="F", session="s", cell_line="beta")
+HOLDS, NOT = {"shift": "why"}, dict[str, str]()
+AT = "2026-01-01T00:00:00.000+00:00"
+
+
+def confusing_bundle(path: Path) -> Path:
+    """The tiny model with a card that says how rarely it errs."""
+    weights = tiny_weights()
+    known = Confusion(counts=((990, 10), (10, 990)), groups=("a", "b"), group_kind="flask")
+    card = msgspec.structs.replace(tiny_card(weights), confusion=known)
+    return save_model(path, tiny_graph(weights), card_text(card))
+
+
+def test_three_frames_in_a_row_set_an_alarm_and_five_clear_it() -> None:
+    told: dict[str, Alarm] = {}
+    heard, seen = [], list[dict[str, str]]()
+    for one in [HOLDS] * 2 + [NOT] + [HOLDS] * 3 + [NOT] * 4 + [HOLDS] + [NOT] * 5 + [HOLDS] * 2:
+        seen.append(one)
+        for alarm in changes(FLASK, told, seen[-CLEAR_AFTER:], AT):
+            told[alarm.name] = alarm
+            heard.append((len(seen), alarm.cleared))
+    assert heard == [(6, False), (16, True)]
+
+
+@pytest.mark.parametrize("n", range(SET_AFTER))
+def test_fewer_than_three_frames_tell_nothing(n: int) -> None:
+    assert changes(FLASK, {}, [HOLDS] * n, AT) == []
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path, load(str(confusing_bundle(tmp_path / "tiny.onnx"))))
+    yield made
+    made.close()
+
+
+def answered(n: int, label: str) -> tuple[Any, Any]:
+    """A read and a classified frame of n cells, all of one class."""
+    read = msgspec.structs.replace(
+        prepared(), points=[(10.0, 20.0)] * n, boxes=[(5.0, 15.0, 10.0, 10.0)] * n,
+        areas_um2=[50.0] * n, scores=[1.0] * n, chosen=list(range(n)), n_crops=n,
+    )  # fmt: skip
+    sure = [0.9, 0.1] if label == "alpha" else [0.1, 0.9]
+    answer = msgspec.structs.replace(
+        classified(), probabilities=[sure] * n, novelty=[0.2] * n, reasons=[None] * n,
+        lca=classified().lca * n,
+    )  # fmt: skip
+    return read, answer
+
+
+def show(desk: Desk, session: str, label: str, names: range) -> None:
+    """Frames of 20 cells of one class, with a verdict after each."""
+    for number in names:
+        read, answer = answered(20, label)
+        read = msgspec.structs.replace(read, sha256=f"{number:064d}")
+        desk.record(desk.claim(f"{number}.png", session), read, answer)
+        desk.recorder.verdicts.of(session).published_s = float("-inf")
+        desk.recorder.publish_verdicts()
+
+
+def alarms(desk: Desk) -> list[tuple[str, str, bool]]:
+    bodies = desk.rows("SELECT body FROM message WHERE topic = 'alarm/test/' ORDER BY seq")
+    found = [json.loads(body) for (body,) in bodies]
+    return [(one["name"], one["level"], one["cleared"]) for one in found]
+
+
+def open_flask(desk: Desk, line: str, passage: int | None = None) -> str:
+    with desk.journal.transaction():
+        flask, _ = desk.recorder.sessions.open(
+            DeclaredFlask(id="F1", cell_line=line, passage=passage)
+        )
+    return flask.session
+
+
+def test_a_wrong_line_is_told_once_with_its_reason_and_not_again_after_a_restart(
+    desk: Desk,
+) -> None:
+    session = open_flask(desk, "beta")
+    show(desk, session, "alpha", range(4))
+    assert alarms(desk) == []
+    show(desk, session, "alpha", range(4, 8))
+    assert alarms(desk) == [("mismatch", "alarm", False)]
+    again = type(desk.recorder.told)(desk.journal)
+    assert again.of(session)["mismatch"].text.startswith("flask F1: declared beta, but most cells")
+    desk.recorder.told = again
+    show(desk, session, "alpha", range(8, 10))
+    assert alarms(desk) == [("mismatch", "alarm", False)]
+
+
+def test_a_flask_as_declared_raises_no_alarm(desk: Desk) -> None:
+    show(desk, open_flask(desk, "alpha"), "alpha", range(8))
+    (body,) = desk.rows("SELECT body FROM message WHERE topic = 'flask/test/' ORDER BY seq DESC")[0]
+    verdict = json.loads(body)
+    assert alarms(desk) == [] and verdict["declared_match"] == "match"
+    assert verdict["trend"]["n_passages"] == 0 and verdict["corrected"]["alpha"]["n"] == 160
+
+
+def test_earlier_passages_of_the_line_make_a_trend(desk: Desk) -> None:
+    for passage in range(1, 6):
+        session = open_flask(desk, "alpha", passage)
+        show(desk, session, "alpha", range(100 * passage, 100 * passage + 3))
+        with desk.recorder.journaled() as messages:
+            messages += desk.recorder._verdict(desk.recorder.sessions.close())
+    bodies = desk.rows("SELECT body FROM message WHERE topic = 'flask/test/' ORDER BY seq")
+    trends = [json.loads(body)["trend"] for (body,) in bodies]
+    assert [one["n_passages"] for one in trends[:: len(trends) // 5]] == [0, 1, 2, 3, 4]
+    assert "cells per mm2" in trends[-1]["figures"]
+
+
+def test_a_person_reads_of_the_wrong_line_at_the_terminal(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, confusing_bundle(tmp_path / "tiny.onnx"))
+    try:
+        rig.start()
+        opened = ["flask", "open", "F1", "--cell-line", "beta", "--connect", rig.live]
+        until(lambda: rig.run(*opened).returncode == 0, what="flask open")
+        for i in range(7):
+            save_frame(rig.folder / f"{i}.png", seed=i)
+        rig.wait_done(7)
+        assert rig.run("flask", "close", "--connect", rig.live).returncode == 0
+        told = tmp_path / "told.jsonl"
+        rig.popen("follow", "--connect", rig.live, "--out", str(told))
+        until(lambda: told.exists() and '"open":false' in told.read_text(), what="last totals")
+        bodies = [json.loads(line) for line in told.read_text().splitlines()]
+        last = [one["body"] for one in bodies if one["topic"] == "flask/test/"][-1]
+        assert last["n_frames"] == 7 and last["declared_match"] == "mismatch"
+        assert last["corrected"]["beta"]["fraction"] < 0.1 and last["advice"]
+        shown = [one["body"] for one in bodies if one["topic"] == "alarm/test/"]
+        assert [(one["name"], one["level"]) for one in shown] == [("mismatch", "alarm")]
+    finally:
+        rig.close()
