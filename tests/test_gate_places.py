@@ -106,3 +106,9 @@ def test_an_atlas_tells_every_overlap_that_follows_from_those_found(
             assert one.turn_rad == pytest.approx(expected.turn_rad, abs=1e-6)
         assert [one.share for one in told] == sorted((one.share for one in told), reverse=True)
         atlas.add(told)
+
+
+def test_a_corner_on_an_edge_is_no_trouble() -> None:
+    just_turned = shared((1.0, 1e-38), 0.0625, (480, 640))
+    assert just_turned == pytest.approx(shared((1.0, 0.01), 0.0625, (480, 640)), abs=1e-3)
+    assert just_turned < 0.95

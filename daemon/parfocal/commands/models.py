@@ -77,7 +77,7 @@ def _write_page(bundle: Bundle | DetectorBundle, options: argparse.Namespace) ->
     if options.json:
         print_json({"sha256": bundle.sha256, "html": str(options.html)})
     else:
-        console.out().print(f"the card of {bundle.card.name} is in {options.html}")
+        console.out().print(f"the card of {bundle.card.name} is in {options.html}", soft_wrap=True)
     return OK
 
 

@@ -7,7 +7,6 @@ shifted, so the map to an earlier field is a rotation and a shift.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,9 +74,29 @@ def shared(offset_px: tuple[float, float], turn_rad: float, size: tuple[int, int
     """Share of a frame (h, w) that lies on an earlier field of the same size."""
     h, w = size
     corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], float)
-    moved = (corners @ turned(turn_rad).T + np.array(offset_px)).astype(np.float32)
-    area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), moved)
+    polygon = corners @ turned(turn_rad).T + np.array(offset_px)
+    for axis, high in ((0, w), (1, h)):
+        polygon = _clipped(polygon, polygon[:, axis])
+        polygon = _clipped(polygon, high - polygon[:, axis])
+    x, y = polygon.T
+    area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
     return float(np.clip(area / (h * w), 0, 1))
+
+
+def _clipped(polygon: Points, inside_px: Points) -> Points:
+    """What of a convex polygon (n, 2) has a distance to a line of at least 0 (Sutherland, Hodgman).
+
+    Written out because OpenCV's intersection of polygons fails where a corner lies on an edge.
+    """
+    kept: list[Points] = []
+    for at in range(len(polygon)):
+        here, then = inside_px[at], inside_px[(at + 1) % len(polygon)]
+        if here >= 0:
+            kept.append(polygon[at])
+        if (here >= 0) != (then >= 0):
+            part = here / (here - then)
+            kept.append(polygon[at] + part * (polygon[(at + 1) % len(polygon)] - polygon[at]))
+    return np.array(kept).reshape(-1, 2)
 
 
 def covered(overlaps: Sequence[Overlap], size: tuple[int, int]) -> float:
