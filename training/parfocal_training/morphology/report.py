@@ -10,6 +10,7 @@ from parfocal_training.morphology.divergence import SHUFFLES
 from parfocal_training.morphology.measurements import about_features, about_masks
 from parfocal_training.morphology.table import FeatureTable
 from parfocal_training.report import Report
+from parfocal_training.seen import seen
 
 
 def report(
@@ -28,6 +29,8 @@ def report(
         f"um/px. Grey levels are those that the network sees: every crop has the distribution of "
         "the medoid crop (quantile normalization), from 0 to 1."
     )
+    if seen(crop_set).simulated:
+        page.warning("These cells are simulated: nothing here is a finding about real cells.")
     about_masks(page, made)
     if chosen is not None and compared is not None:
         _comparison(page, chosen, compared)
