@@ -238,6 +238,7 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.timeout(180)  # several processes that each import PyTorch
 def test_images_detected_corrected_and_trained_on_become_a_detector(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -280,6 +280,7 @@ def test_results_of_other_settings_are_refused(
     assert "was begun with other data or options" in caplog.text
 
 
+@pytest.mark.timeout(180)  # several processes that each import PyTorch
 def test_two_processes_give_what_one_gives(finished: Path, crops: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
     code = "import sys; from parfocal_training.cli import main; sys.exit(main(sys.argv[1:]))"
