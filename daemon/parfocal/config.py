@@ -112,6 +112,30 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     infer_wall_s: float = 120.0
 
 
+class FlaskRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What flask sessions must say, and when one that nobody closed ends.
+
+    Parameters
+    ----------
+    required : tuple of str
+        A flask is not opened without these; one that is declared without them is flagged.
+    close_after_h : float
+        Hours without a frame after which a session is closed; 0 never does.
+    qr : bool
+        Whether a QR code in an image declares its flask.
+    """
+
+    required: tuple[Literal["cell_line", "passage", "note"], ...] = ()
+    close_after_h: float = 12.0
+    qr: bool = False
+
+
+class VerdictRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a flask was looked at enough: half width of the 95 % interval of its declared share."""
+
+    half_width: float = 0.05
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of a rig."""
 
@@ -122,6 +146,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     detector: DetectorChoice = DetectorChoice()
     publish: Publish = Publish()
     limits: Limits = Limits()
+    flask: FlaskRules = FlaskRules()
+    verdict: VerdictRules = VerdictRules()
 
 
 def find(path: Path | None) -> Path | None:
@@ -213,6 +239,7 @@ def _check_values(settings: Settings, where: str) -> None:
     if scale is not None and not 0.01 <= scale <= 100:
         raise ConfigError(f"{where}: source.um_per_px is {scale}, not between 0.01 and 100")
     _check_camera(settings.source, where)
+    _check_rules(settings, where)
     limits = settings.limits
     if min(limits.max_pixels, limits.max_bytes, limits.max_cells, limits.read_cpu_s) < 1:
         raise ConfigError(f"{where}: the limits must be at least 1")
@@ -220,6 +247,16 @@ def _check_values(settings: Settings, where: str) -> None:
         raise ConfigError(f"{where}: limits of time lie between 0 and 86400 seconds")
     if settings.model.threads < 0:
         raise ConfigError(f"{where}: model.threads is {settings.model.threads}, at least 0")
+
+
+def _check_rules(settings: Settings, where: str) -> None:
+    spans = {
+        "flask.close_after_h": (settings.flask.close_after_h, 0.0, 8760.0),
+        "verdict.half_width": (settings.verdict.half_width, 0.005, 0.5),
+    }
+    for name, (value, low, high) in spans.items():
+        if not low <= value <= high:
+            raise ConfigError(f"{where}: {name} is {value}, not between {low:g} and {high:g}")
 
 
 def _check_camera(source: Source, where: str) -> None:

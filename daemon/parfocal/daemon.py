@@ -92,7 +92,9 @@ class Daemon:
         self.journal = Journal(state_dir / "journal.sqlite", settings.rig)
         stack.callback(self.journal.close)
         endpoints = Endpoints(settings.publish.live, settings.publish.replay)
-        self.recorder = Recorder(self.journal, endpoints, self.bundle)
+        self.recorder = Recorder(
+            self.journal, endpoints, self.bundle, settings.verdict.half_width, settings.flask
+        )
         stack.callback(self.recorder.close)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         stack.callback(os.close, self._wake_read)
@@ -145,6 +147,7 @@ class Daemon:
 
     def _step(self) -> None:
         self.workers.ensure()
+        self.recorder.close_idle()
         current = self.recorder.sessions.current()
         self.source.update(current.session if current else None)
         if self.camera:
@@ -218,6 +221,7 @@ class Daemon:
             um_per_px=source.um_per_px,
             rules=self.bundle.card.prepare.pixels,
             settled_long=claim.settled_long,
+            flask_code=self.settings.flask.qr,
             cpu_limit_s=limits.read_cpu_s,
         )
         fault = self.workers.read(request)

@@ -48,6 +48,15 @@ MIGRATIONS = (
     CREATE TABLE request (
         id TEXT PRIMARY KEY, answer BLOB NOT NULL, at TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE flask_session ADD COLUMN closed_by TEXT;
+    ALTER TABLE flask_session ADD COLUMN last_frame_at TEXT;
+    UPDATE flask_session SET last_frame_at = (
+        SELECT json_extract(CAST(header AS TEXT), '$.published_at') FROM message
+        WHERE message.seq = newest.seq)
+    FROM (SELECT session, max(seq) AS seq FROM file GROUP BY session) AS newest
+    WHERE newest.session = flask_session.session;
+    """,
 )
 
 Topic = Literal["frame", "flask", "alarm", "beat"]
@@ -154,6 +163,28 @@ class Journal:
             self.close()
             raise
 
+    @classmethod
+    def reading(cls, path: Path, rig: str) -> "Journal":
+        """The journal as another program may read it, also while the daemon writes.
+
+        Raises
+        ------
+        JournalError
+            There is none, or it cannot be read.
+        """
+        journal = cls.__new__(cls)
+        journal.rig, journal.now = rig, utc_now
+        try:
+            journal.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        except sqlite3.Error as error:
+            raise JournalError(f"there is no journal {path} that can be read: {error}") from error
+        try:
+            journal.log_id = _stored_log_id(journal.db)
+        except sqlite3.Error as error:
+            journal.close()
+            raise JournalError(f"the journal {path} cannot be read: {error}") from error
+        return journal
+
     def _open(self, path: Path) -> None:
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=FULL")
@@ -173,8 +204,7 @@ class Journal:
 
     def _log_id(self) -> str:
         self.db.execute("INSERT OR IGNORE INTO meta VALUES ('log_id', ?)", (str(uuid.uuid4()),))
-        row = self.db.execute("SELECT value FROM meta WHERE key = 'log_id'").fetchone()
-        return str(row[0])
+        return _stored_log_id(self.db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -278,6 +308,11 @@ class Journal:
     def close(self) -> None:
         """Close the database."""
         self.db.close()
+
+
+def _stored_log_id(db: sqlite3.Connection) -> str:
+    row = db.execute("SELECT value FROM meta WHERE key = 'log_id'").fetchone()
+    return str(row[0])
 
 
 def encode_finite(body: msgspec.Struct) -> bytes:

@@ -76,7 +76,17 @@ class FlaskShow(
     request_id: str = ""
 
 
-Request = ReplayRequest | ImageRequest | FlaskOpen | FlaskClose | FlaskShow
+class FlaskAssign(
+    msgspec.Struct, frozen=True, tag_field="op", tag="flask.assign", forbid_unknown_fields=True
+):
+    """Give a scored image without a flask to one: a session, or the last one of a flask's name."""
+
+    request_id: RequestId
+    flask: str
+    path: str
+
+
+Request = ReplayRequest | ImageRequest | FlaskOpen | FlaskClose | FlaskShow | FlaskAssign
 
 
 class End(msgspec.Struct, frozen=True, tag_field="op", tag="end"):
@@ -90,7 +100,11 @@ class End(msgspec.Struct, frozen=True, tag_field="op", tag="end"):
 
 
 class FlaskAnswer(msgspec.Struct, frozen=True, tag_field="op", tag="flask"):
-    """The flask now on the stage (null: none) and the one just closed, if any."""
+    """The flask now on the stage (null: none) and the one just closed, if any.
+
+    To `flask.show` with an empty stage, the one closed last if a rule closed it; to `flask.assign`,
+    the flask that the image has now.
+    """
 
     flask: FlaskRef | None
     closed: FlaskRef | None = None
@@ -105,7 +119,7 @@ class Error(msgspec.Struct, frozen=True, tag_field="op", tag="error"):
 
 
 Reply = End | FlaskAnswer | Error
-Command = FlaskOpen | FlaskClose | FlaskShow
+Command = FlaskOpen | FlaskClose | FlaskShow | FlaskAssign
 
 
 def check_address(address: str) -> None:

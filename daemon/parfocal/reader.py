@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 
 import cv2
@@ -26,6 +26,8 @@ from parfocal.classify import DeviceError, InferenceError
 from parfocal.confine import MEMORY_LIMIT, keep_memory, limit_cpu, limit_memory
 from parfocal.detectors import choose, started
 from parfocal.files import Signature
+from parfocal.flaskcode import CodeError, parse
+from parfocal.flaskcode import seen as seen_code
 from parfocal.images import ImageError, Limits, decode
 from parfocal.intake import RefusalError, blank_end, read_file
 from parfocal.pixelsize import TYPICAL_CELL_UM2
@@ -68,7 +70,8 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     `root` bounds the search for `parfocal-folder.toml`; `um_per_px` is the configured scale, used
     where nothing nearer declares one. `rules` None asks for detection only. `ready_crop`: the image
     is itself one single-cell crop. `settled_long` false: the file changed a moment ago, so a blank
-    end means that its writer reserved the space and is not done.
+    end means that its writer reserved the space and is not done. `flask_code`: a QR code in the
+    image says which flask it shows, where neither sidecar nor folder does.
     """
 
     path: str
@@ -83,6 +86,7 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     ready_crop: bool = False
     settled_long: bool = True
     want_masks: bool = False
+    flask_code: bool = False
     thumbnail_px: int = THUMBNAIL_PX
     cpu_limit_s: int = 10
 
@@ -157,6 +161,18 @@ def scale_of(frame: Frame, near: Declared, request: ReadRequest) -> tuple[float,
     raise RefusalError(FileReason.NO_SCALE, "neither sidecar, folder, file nor configuration says")
 
 
+def coded(near: Declared, frame: Frame, gray: Gray) -> tuple[Declared, Frame]:
+    """With the flask that a QR code in the image names; a code of something else is noted."""
+    try:
+        text = seen_code(gray)
+        return (msgspec.structs.replace(near, flask=parse(text)) if text else near), frame
+    except CodeError:
+        note = "code_of_no_flask"
+    except cv2.error:  # a fault of the search is no fault of the image
+        note = "code_not_read"
+    return near, replace(frame, notes=(*frame.notes, note))
+
+
 class Reader:
     """Answers requests; the detector stays warm."""
 
@@ -206,6 +222,9 @@ class Reader:
                 near = declared(request.path, request.root)
                 frame = decode(data, Limits(request.max_pixels, request.max_bytes))
                 gray = to_gray(frame.pixels)
+            if request.flask_code and near.flask is None:
+                with watch.time("code"):
+                    near, frame = coded(near, frame, gray)
             answer = self._prepare(request, frame, gray, near, status, watch)
             return msgspec.structs.replace(answer, sha256=digest, status=seen)
         except RefusalError as error:

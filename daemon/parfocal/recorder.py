@@ -13,8 +13,10 @@ import msgspec
 
 from parfocal.advice import HALF_WIDTH
 from parfocal.alarms import Told, changes
+from parfocal.assigning import assign
 from parfocal.bundle import Bundle
 from parfocal.composition_rates import reading
+from parfocal.config import FlaskRules
 from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
 from parfocal.inference import Classified
@@ -25,20 +27,25 @@ from parfocal.publish import (
     Endpoints,
     Error,
     FlaskAnswer,
+    FlaskAssign,
     FlaskClose,
     FlaskOpen,
+    FlaskShow,
     Publisher,
     Reply,
 )
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES, FileReason
 from parfocal.results import frame_result, lca_rows
-from parfocal.sessions import SessionError, Sessions
+from parfocal.sessions import STANDARD, SessionError, Sessions
 from parfocal.trend_passages import Passages
 from parfocal.types import Alarm, FlaskRef, ModelRef
 from parfocal.verdict import Verdicts, Yardstick
 
 log = logging.getLogger(__name__)
+
+IDLE_LOOK_S = 2.0
+"""Between two looks for sessions that nobody closed."""
 
 
 class Recorder:
@@ -53,6 +60,8 @@ class Recorder:
         The model that results name.
     half_width : float
         Half width of the 95 % interval of a share at which advice says that it is enough.
+    flasks : FlaskRules
+        What sessions must say, and when they end.
     """
 
     def __init__(
@@ -61,9 +70,11 @@ class Recorder:
         endpoints: Endpoints,
         bundle: Bundle,
         half_width: float = HALF_WIDTH,
+        flasks: FlaskRules = STANDARD,
     ) -> None:
         self.journal, self.bundle = journal, bundle
-        self.sessions, self.verdicts = Sessions(journal), Verdicts(journal)
+        self.sessions, self.verdicts = Sessions(journal, flasks), Verdicts(journal)
+        self._next_look_s = float("-inf")
         self.passages, self.told = Passages(journal), Told(journal)
         card = bundle.card
         self.yardstick = Yardstick(
@@ -112,6 +123,8 @@ class Recorder:
             self.journal.add_cells(message.seq, result, rows)
             session = flask.session if flask else None
             source.done(claim, message.seq, prepared.sha256, session)
+            if session:
+                self.sessions.had_frame(session)
             messages.append(message)
         if session:
             self.verdicts.count(session, result)
@@ -194,6 +207,33 @@ class Recorder:
                 with self.journaled() as messages:
                     messages += self._verdict(flask)
 
+    def close_idle(self) -> None:
+        """Close a session that had no frame for too long, and tell: its totals, and that it is.
+
+        At most one a look, so that many old ones do not keep images waiting.
+        """
+        if time.monotonic() < self._next_look_s:
+            return
+        self._next_look_s = time.monotonic() + IDLE_LOOK_S
+        idle = self.sessions.idle()
+        if idle is not None:
+            with self.journaled() as messages:
+                closed = self.sessions.end(idle, "rule")
+                messages += self._verdict(closed)
+                messages.append(self._closed_alarm(closed))
+
+    def _closed_alarm(self, flask: FlaskRef) -> Message:
+        hours = f"{self.sessions.rules.close_after_h:g} h"
+        alarm = Alarm(
+            name="flask_closed",
+            level="info",
+            since_at=flask.closed_at or iso(self.journal.now()),
+            text=f"flask {flask.id} was left open and is closed: no frame for {hours}",
+            evidence={"flask": flask.id, "session": flask.session, "close_after": hours},
+        )
+        log.warning("%s", alarm.text)
+        return self.journal.append("alarm", alarm)
+
     def _verdict(self, flask: FlaskRef) -> list[Message]:
         """The flask's totals, and the alarms that they set or clear."""
         totals, session = self.verdicts.of(flask.session), flask.session
@@ -209,15 +249,15 @@ class Recorder:
 
     def command(self, request: Command) -> Reply:
         """Carry out a flask command once, however often it is sent."""
-        if not isinstance(request, FlaskOpen | FlaskClose):
-            return FlaskAnswer(self.sessions.current(), request_id=request.request_id)
+        if isinstance(request, FlaskShow):
+            return self._stage(request.request_id)
         before = self.journal.answered(request.request_id)
         if before is not None:
             reply: Reply = msgspec.json.decode(before, type=Reply)
             return reply
         try:
             with self.journaled() as messages:
-                done = self._carry_out(request)
+                done = self._carry_out(request, messages)
                 if done.closed:
                     messages += self._verdict(done.closed)
                 self.journal.remember_answer(request.request_id, msgspec.json.encode(done))
@@ -225,8 +265,26 @@ class Recorder:
             return Error(str(error), request.request_id)
         return done
 
-    def _carry_out(self, request: FlaskOpen | FlaskClose) -> FlaskAnswer:
+    def _stage(self, request_id: str) -> FlaskAnswer:
+        """The flask on the stage; of an empty one, the flask that a rule took off it."""
+        current, last = self.sessions.current(), self.sessions.last_closed()
+        by_rule = current is None and last is not None and last.closed_by == "rule"
+        return FlaskAnswer(current, last if by_rule else None, request_id)
+
+    def _carry_out(
+        self, request: FlaskOpen | FlaskClose | FlaskAssign, messages: list[Message]
+    ) -> FlaskAnswer:
         if isinstance(request, FlaskOpen):
             opened, closed = self.sessions.open(request.flask)
             return FlaskAnswer(opened, closed, request.request_id)
+        if isinstance(request, FlaskAssign):
+            return self._assigned(request, messages)
         return FlaskAnswer(None, self.sessions.close(), request.request_id)
+
+    def _assigned(self, request: FlaskAssign, messages: list[Message]) -> FlaskAnswer:
+        flask = self.sessions.named(request.flask)
+        self.verdicts.of(flask.session)  # counted before the frame is in the journal
+        message, result = assign(self.journal, request.path, flask)
+        messages.append(message)
+        self.verdicts.of(flask.session).add(result)
+        return FlaskAnswer(flask, None, request.request_id)

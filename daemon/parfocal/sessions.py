@@ -1,12 +1,21 @@
 """Flask sessions: which flask is on the stage, and which session an image belongs to."""
 
+import logging
 import sqlite3
 import uuid
+from datetime import timedelta
+from typing import Literal
 
+import msgspec
+
+from parfocal.config import FlaskRules
 from parfocal.journal import Journal, iso
 from parfocal.sidecar import DeclaredFlask
-from parfocal.types import FlaskRef
+from parfocal.types import ClosedBy, FlaskRef
 
+log = logging.getLogger(__name__)
+
+STANDARD = FlaskRules()
 OPERATOR, DECLARED = "operator", "declared"
 
 
@@ -15,10 +24,17 @@ class SessionError(Exception):
 
 
 class Sessions:
-    """Flask sessions in the journal; at most one opened by the operator at a time."""
+    """Flask sessions in the journal; at most one opened by the operator at a time.
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+    Parameters
+    ----------
+    journal : Journal
+    rules : FlaskRules
+        What a flask must say, and when a session without frames ends.
+    """
+
+    def __init__(self, journal: Journal, rules: FlaskRules = STANDARD) -> None:
+        self.journal, self.rules = journal, rules
 
     def current(self) -> FlaskRef | None:
         """The flask the operator has opened and not closed."""
@@ -28,13 +44,41 @@ class Sessions:
         """A session by its id."""
         return self._one("session = ?", (session,))
 
+    def named(self, name: str) -> FlaskRef:
+        """A session by its id, or the last one of the flask with this name.
+
+        Raises
+        ------
+        SessionError
+            There is neither.
+        """
+        found = self.get(name) or self._one("id = ?", (name,))
+        if found is None:
+            raise SessionError(f"there is no session or flask '{name}': open or declare it first")
+        return found
+
+    def last_closed(self) -> FlaskRef | None:
+        """Of the flasks the operator has opened, the one that was closed last."""
+        return self._one("opened_by = ? AND closed_at IS NOT NULL", (OPERATOR,), "closed_at")
+
     def open(self, flask: DeclaredFlask) -> tuple[FlaskRef, FlaskRef | None]:
         """Put a flask on the stage; returns it and the one that was closed to make room.
 
         Call it inside a transaction.
+
+        Raises
+        ------
+        SessionError
+            The flask does not say everything that the rig requires.
         """
+        missing = self._missing(flask)
+        if missing:
+            raise SessionError(
+                f"flask {flask.id} is not opened: this rig requires {' and '.join(missing)} too "
+                "(--cell-line, --passage, --note, or a code ID|LINE|PASSAGE)"
+            )
         before = self.current()
-        closed = self.close() if before else None
+        closed = self.end(before, "next flask") if before else None
         return self._insert(flask, OPERATOR), closed
 
     def close(self) -> FlaskRef:
@@ -48,13 +92,41 @@ class Sessions:
         current = self.current()
         if current is None:
             raise SessionError("no flask is open")
+        return self.end(current, "operator")
+
+    def end(self, flask: FlaskRef, by: ClosedBy) -> FlaskRef:
+        """Close a session, whichever way it was opened."""
         self.journal.db.execute(
-            "UPDATE flask_session SET closed_at = ? WHERE session = ?",
-            (iso(self.journal.now()), current.session),
+            "UPDATE flask_session SET closed_at = ?, closed_by = ? WHERE session = ?",
+            (iso(self.journal.now()), by, flask.session),
         )
-        closed = self.get(current.session)
+        closed = self.get(flask.session)
         assert closed is not None  # it was there a line ago, in this transaction
         return closed
+
+    def had_frame(self, session: str) -> None:
+        """Note that a session just had a frame."""
+        self.journal.db.execute(
+            "UPDATE flask_session SET last_frame_at = ? WHERE session = ?",
+            (iso(self.journal.now()), session),
+        )
+
+    def idle(self) -> FlaskRef | None:
+        """The session that has waited longest for a frame, if that is longer than the rule allows.
+
+        One whose images wait for their turn is not idle.
+        """
+        if not self.rules.close_after_h:
+            return None
+        before = self.journal.now() - timedelta(hours=self.rules.close_after_h)
+        return self._one(
+            "closed_at IS NULL AND coalesce(last_frame_at, opened_at) < ? AND NOT EXISTS ("
+            "SELECT 1 FROM file WHERE file.state IN ('settling', 'claimed', 'waiting') "
+            "AND file.session = flask_session.session)",
+            (iso(before),),
+            "coalesce(last_frame_at, opened_at)",
+            "ASC",
+        )
 
     def declared(self, flask: DeclaredFlask) -> FlaskRef:
         """The session of a flask that a folder or sidecar declares, begun at its first image.
@@ -65,12 +137,22 @@ class Sessions:
             "opened_by = ? AND id = ? AND cell_line IS ? AND passage IS ? AND closed_at IS NULL",
             (DECLARED, flask.id, flask.cell_line, flask.passage),
         )
-        return found or self._insert(flask, DECLARED)
+        if found is None:
+            found = self._insert(flask, DECLARED)
+            if found.missing:
+                log.warning("flask %s is declared without %s", flask.id, ", ".join(found.missing))
+        return found
+
+    def _missing(self, flask: DeclaredFlask | FlaskRef) -> tuple[str, ...]:
+        """What the rig requires and the flask does not say."""
+        said = msgspec.structs.asdict(flask)
+        return tuple(name for name in self.rules.required if said[name] in (None, ""))
 
     def _insert(self, flask: DeclaredFlask, opened_by: str) -> FlaskRef:
         session = str(uuid.uuid4())
         self.journal.db.execute(
-            "INSERT INTO flask_session VALUES (?, ?, ?, ?, ?, ?, NULL, ?)",
+            "INSERT INTO flask_session (session, id, cell_line, passage, note, opened_at, "
+            "opened_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (session, flask.id, flask.cell_line, flask.passage, flask.note,
              iso(self.journal.now()), opened_by),
         )  # fmt: skip
@@ -78,14 +160,21 @@ class Sessions:
         assert inserted is not None
         return inserted
 
-    def _one(self, where: str, values: tuple[str | int | None, ...]) -> FlaskRef | None:
+    def _one(
+        self,
+        where: str,
+        values: tuple[str | int | None, ...],
+        by: str = "opened_at",
+        way: Literal["ASC", "DESC"] = "DESC",
+    ) -> FlaskRef | None:
         cursor = self.journal.db.execute(
-            "SELECT id, session, cell_line, passage, opened_at, closed_at, note "
-            f"FROM flask_session WHERE {where} ORDER BY opened_at DESC LIMIT 1",
+            "SELECT id, session, cell_line, passage, opened_at, closed_at, note, "
+            f"closed_by FROM flask_session WHERE {where} ORDER BY {by} {way} LIMIT 1",
             values,
         )
         row: sqlite3.Row | tuple[object, ...] | None = cursor.fetchone()
         if row is None:
             return None
         names = [column[0] for column in cursor.description]
-        return FlaskRef(**dict(zip(names, row, strict=True)))
+        flask = FlaskRef(**dict(zip(names, row, strict=True)))
+        return msgspec.structs.replace(flask, missing=self._missing(flask) or None)

@@ -115,8 +115,16 @@ class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+ClosedBy = Literal["operator", "next flask", "rule"]
+
+
 class FlaskRef(msgspec.Struct, frozen=True, kw_only=True):
-    """The flask session that an image belongs to."""
+    """The flask session that an image belongs to.
+
+    `closed_by`: the operator, the next flask that was opened, or the rule that closes a session
+    without a frame for long; None in sessions that are open, or that an older parfocal closed.
+    `missing`: what this rig requires and a folder, sidecar or code in the image did not declare.
+    """
 
     id: str
     session: str
@@ -125,6 +133,8 @@ class FlaskRef(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: str | None = None
     closed_at: str | None = None
     note: str | None = None
+    closed_by: ClosedBy | None = None
+    missing: tuple[str, ...] | None = None
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,11 +244,11 @@ class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about one image: body of `parfocal.frame/1`.
 
     `composition` counts accepted cells of this frame and its intervals speak of this frame only.
-    `timing_ms` has the keys hash, decode, detect, cut, normalize, infer and record. `shift` looks
-    at all classified cells, abstained ones too; it is None without cells, or when the model's card
-    has no rule for it. `phenotypes` has every phenotype of the card, and `unlike any` last, among
-    all classified cells, abstained ones too; its intervals speak of this frame only. It is None
-    when the card has none.
+    `timing_ms` has the keys hash, decode, detect, cut, normalize, infer and record, and code where
+    QR codes are looked for. `shift` looks at all classified cells, abstained ones too; it is None
+    without cells, or when the model's card has no rule for it. `phenotypes` has every phenotype of
+    the card, and `unlike any` last, among all classified cells, abstained ones too; its intervals
+    speak of this frame only. It is None when the card has none.
     """
 
     image: ImageRef

@@ -13,6 +13,9 @@ from parfocal.commands.arguments import (
     jsonable,
     print_json,
 )
+from parfocal.commands.flask_assign import add_assign
+from parfocal.commands.flask_history import add_history
+from parfocal.commands.flask_scan import add_scan
 from parfocal.publish import Command, Error, FlaskClose, FlaskOpen, FlaskShow
 from parfocal.quantities import whole
 from parfocal.sidecar import DeclaredFlask
@@ -35,6 +38,9 @@ def add_flask(commands: Commands) -> None:
     for action in (opened, closed, shown):
         connected(action)
         jsonable(action)
+    add_scan(what)
+    add_assign(what)
+    add_history(what)
 
 
 def _name(text: str) -> str:
@@ -69,7 +75,10 @@ def _flask(options: argparse.Namespace, request: Command) -> int:
     if options.json:
         print_json(answer)
         return OK
-    if answer.closed:
+    if answer.closed and isinstance(request, FlaskShow):
+        when = answer.closed.closed_at
+        print(f"flask {answer.closed.id} was closed at {when} by rule: no frame came for long")
+    elif answer.closed:
         print(f"closed flask {answer.closed.id}")
     print(console.flask_line(answer.flask))
     return OK

@@ -1,0 +1,86 @@
+"""`parfocal flask history`: the passages of a cell line, from the journal."""
+
+import argparse
+from pathlib import Path
+
+from rich.table import Table
+
+from parfocal import console
+from parfocal.commands.arguments import (
+    FAILED,
+    OK,
+    Commands,
+    command,
+    configured,
+    jsonable,
+    print_json,
+    settings_of,
+)
+from parfocal.journal import Journal, iso
+from parfocal.trend_passages import Passages
+from parfocal.types import FlaskRef, FlaskVerdict, Fraction
+
+COLUMNS = ("passage", "flask", "opened", "closed by", "frames", "cells", "composition (95 %)",
+           "cells/mm2 (95 %)")  # fmt: skip
+
+
+def add_history(what: Commands) -> None:
+    """Add the arguments of `parfocal flask history`."""
+    made = command(what, "history", "the closed passages of a cell line", run_flask_history)
+    made.add_argument("line", metavar="LINE", help="cell line, as it was declared")
+    configured(made)
+    jsonable(made)
+
+
+def run_flask_history(options: argparse.Namespace) -> int:
+    """`parfocal flask history`."""
+    settings = settings_of(options)
+    journal = Journal.reading(Path(settings.state_dir) / "journal.sqlite", settings.rig)
+    try:
+        line = FlaskRef(id="", session="", cell_line=options.line, opened_at=iso(journal.now()))
+        found = sorted(Passages(journal).before(line), key=lambda v: v.flask.opened_at or "")
+    finally:
+        journal.close()
+    if options.json:
+        for verdict in found:
+            print_json(verdict)
+    elif found:
+        console.out().print(_table(found))
+    if not found:
+        console.say(f"parfocal: the journal has no closed flask of the line '{options.line}'")
+        return FAILED
+    return OK
+
+
+def _table(found: list[FlaskVerdict]) -> Table:
+    """One row a passage, the oldest first."""
+    table = Table(box=None, header_style="bold")
+    for name in COLUMNS:
+        table.add_column(
+            name, justify="right" if name in ("passage", "frames", "cells") else "left",
+            overflow="fold",
+        )  # fmt: skip
+    for verdict in found:
+        flask, density = verdict.flask, verdict.density
+        table.add_row(
+            "-" if flask.passage is None else str(flask.passage),
+            flask.id,
+            (flask.opened_at or "")[:16].replace("T", " "),
+            flask.closed_by or "-",
+            str(verdict.n_frames),
+            str(verdict.n_cells),
+            "  ".join(_share(name, one) for name, one in _composition(verdict).items()) or "-",
+            f"{density.cells_per_mm2:.0f} ({density.low:.0f}-{density.high:.0f})"
+            if density
+            else "-",
+        )
+    return table
+
+
+def _composition(verdict: FlaskVerdict) -> dict[str, Fraction]:
+    """Shares corrected for the model's confusion where that is known, else as answered."""
+    return verdict.corrected or verdict.composition
+
+
+def _share(name: str, one: Fraction) -> str:
+    return f"{name} {one.fraction:.0%} ({one.low:.0%}-{one.high:.0%})"
