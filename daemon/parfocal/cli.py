@@ -12,7 +12,18 @@ from parfocal.camera.device import CameraError
 from parfocal.child import ChildError
 from parfocal.classify import DeviceError, InferenceError
 from parfocal.client import UnreachableError
-from parfocal.commands import bench, camera, demo, flask, models, scale, score, service, subscribers
+from parfocal.commands import (
+    bench,
+    camera,
+    demo,
+    flask,
+    models,
+    replay,
+    scale,
+    score,
+    service,
+    subscribers,
+)
 from parfocal.commands.arguments import (
     CONFIG,
     DATA,
@@ -29,6 +40,7 @@ from parfocal.demo import DemoError
 from parfocal.follow import OutputError
 from parfocal.journal import AlreadyRunningError, JournalError
 from parfocal.publish import BindError
+from parfocal.replay_images import ReplayError
 from parfocal.score import NoImagesError
 
 EXIT_STATUS: dict[type[Exception], int] = {
@@ -42,6 +54,7 @@ EXIT_STATUS: dict[type[Exception], int] = {
     UnreachableError: UNAVAILABLE,
     DemoError: UNAVAILABLE,
     NoImagesError: DATA,
+    ReplayError: DATA,
     InferenceError: FAILED,
     ChildError: FAILED,
     OutputError: IO,
@@ -111,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
         flask.add_flask,
         subscribers.add_follow,
         subscribers.add_notebook,
+        replay.add_replay,
         bench.add_bench,
         demo.add_simulate,
     ):
