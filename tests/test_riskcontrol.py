@@ -52,6 +52,15 @@ def test_neither_the_order_of_cells_nor_that_of_groups_matters(
     assert threshold(shuffled, rate) == threshold(cells, rate)
 
 
+def test_the_order_of_groups_does_not_decide_at_the_very_rate() -> None:
+    shares, rng = np.array([0.1, 0.2, 0.3, 1 / 3, 0.7, 2 / 3, 0.6]), np.random.default_rng(0)
+    orders = [rng.permutation(shares)[:, None] for _ in range(50)]
+    rounded = {float(order.sum(0)[0]) for order in orders}
+    assert len(rounded) > 1  # which one comes out depends on the order
+    for total in rounded:
+        assert len({controlled(order, (total + 1) / 8) for order in orders}) == 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(answers(), st.floats(0.01, 0.45))
 def test_more_error_allowed_never_asks_for_more_certainty(cells: Answers, rate: float) -> None:

@@ -7,6 +7,7 @@ in t. With G groups and the smallest t at which (sum of losses + 1) / (G + 1) <=
 loss of another group that is exchangeable with them is at most `rate`.
 """
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -57,7 +58,9 @@ def losses(cells: Answers, steps: Floats = STEPS) -> Floats:
 
 def controlled(losses: Floats, rate: float) -> int | None:
     """The first step at which (sum of losses + 1) / (G + 1) <= rate; None where there is none."""
-    enough = np.flatnonzero((losses.sum(0) + 1) / (len(losses) + 1) <= rate)
+    # exact sums: at the very rate, rounding must not let the order of groups decide
+    totals = np.array([math.fsum(step) for step in losses.T])  # (steps,)
+    enough = np.flatnonzero((totals + 1) / (len(losses) + 1) <= rate)
     return int(enough[0]) if len(enough) else None
 
 
