@@ -210,11 +210,16 @@ class Daemon:
         if claim is None:
             return
         self._reading = Job(claim, self._free_slots.pop())
+        fault = self.workers.read(self._request(claim, self._reading.slot))
+        if fault:
+            self._reader_lost(fault)
+
+    def _request(self, claim: Claim, slot: int) -> ReadRequest:
         limits, source = self.settings.limits, self.settings.source
-        request = ReadRequest(
+        return ReadRequest(
             path=claim.known.path,
             root=str(self.source.root),
-            slot=self._reading.slot,
+            slot=slot,
             max_cells=limits.max_cells,
             max_pixels=limits.max_pixels,
             max_bytes=limits.max_bytes,
@@ -224,9 +229,6 @@ class Daemon:
             flask_code=self.settings.flask.qr,
             cpu_limit_s=limits.read_cpu_s,
         )
-        fault = self.workers.read(request)
-        if fault:
-            self._reader_lost(fault)
 
     def _take_read(self) -> None:
         answer = self.workers.read_answer()

@@ -135,30 +135,14 @@ class Replay(Daemon):
 
     # ------------------------------------------------------------------------------------- images
 
-    def _start_reading(self) -> None:
-        if self._reading or not self._free_slots or not self.workers.can_read:
-            return
-        claim = self.source.next()
-        if claim is None:
-            return
-        self._reading = Job(claim, self._free_slots.pop())
-        fault = self.workers.read(self._request(claim, self._reading.slot))
-        if fault:
-            self._reader_lost(fault)
-
     def _request(self, claim: Claim, slot: int) -> ReadRequest:
-        one, limits = self.stored.of(claim), self.settings.limits
-        return ReadRequest(
+        one = self.stored.of(claim)
+        return msgspec.structs.replace(
+            super()._request(claim, slot),
             path=one.path,
             root=one.root,
-            slot=slot,
-            max_cells=limits.max_cells,
-            max_pixels=limits.max_pixels,
-            max_bytes=limits.max_bytes,
             um_per_px=one.um_per_px,
             um_per_px_from="argument",  # wins over what is declared now
-            rules=self.bundle.card.prepare.pixels,
-            cpu_limit_s=limits.read_cpu_s,
         )
 
     def _take_prepared(self, job: Job, prepared: Prepared) -> None:
