@@ -135,7 +135,7 @@ SELF_LABEL = Recipe(
     average_decay=0.995,
     precision="f32",
     vary="view",
-    surroundings=0.8,
+    surroundings=0.5,
     augmentation=Augmentation(flips=True),  # not zoomed: the size of a cell is part of its shape
 )
 
