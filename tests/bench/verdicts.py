@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import mean, median
@@ -318,14 +318,19 @@ def main() -> None:
     options = parser.parse_args()
     for name in [options.only] if options.only else PARTS:
         rows = PARTS[name](options.flasks, np.random.default_rng(options.seed))
-        for number, row in enumerate(rows):
-            if options.json:
-                print(json.dumps({"part": name, **row}), flush=True)
-                continue
-            if number == 0:
-                print(f"\n{name}: {PARTS[name].__doc__}\n" + "  ".join(row), flush=True)
-            cells = (f"{value!s:>{len(key)}}" for key, value in row.items())
-            print("  ".join(cells), flush=True)
+        show(name, PARTS[name].__doc__ or "", rows, options.json)
+
+
+def show(name: str, what: str, rows: Iterable[Row], as_json: bool) -> None:
+    """Print rows as they come: a table under its name, or JSON Lines."""
+    for number, row in enumerate(rows):
+        if as_json:
+            print(json.dumps({"part": name, **row}), flush=True)
+            continue
+        if number == 0:
+            print(f"\n{name}: {what}\n" + "  ".join(row), flush=True)
+        cells = (f"{value!s:>{len(key)}}" for key, value in row.items())
+        print("  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
