@@ -87,12 +87,11 @@ def test_simulated_images_come_with_their_truth_and_a_data_set_table(
 
 
 @pytest.mark.parametrize(
-    ("design", "flasks", "pairs", "densities"), [("pairs", 8, 4, 8), ("density", 16, 1, 2)]
+    ("design", "flasks", "pairs", "densities"),
+    [("pairs", 8, 4, 8), ("density", 16, 1, 2), ("varied", 12, 1, 12)],
 )
-def test_a_design_has_the_flasks_of_the_paper(
-    design: Design, flasks: int, pairs: int, densities: int
-) -> None:
-    made = list(planned(design, 1, 80.0, None, seed=3))
+def test_a_design_has_its_flasks(design: Design, flasks: int, pairs: int, densities: int) -> None:
+    made = list(planned(design, 12, 80.0, None, seed=3))
     assert len({one.name for one in made}) == len({one.flask.seed for one in made}) == flasks
     assert len({one.pair for one in made}) == pairs
     assert len({one.density for one in made}) >= min(densities, 6)

@@ -33,16 +33,17 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     """Add the arguments; `parfocal simulate` has the same ones."""
     made.add_argument("folder", type=Path, metavar="FOLDER", help="where images are saved")
     made.add_argument("--design", choices=DESIGNS, default="series",
-                      help="series: --flasks flasks at one density; pairs: four pairs of flasks "
-                      "in which all but the cell line is as it falls; density: sixteen flasks, "
-                      "two densities, two passages; mixed: both lines in each flask, "
-                      "one with fluorescent nuclei; phenotypes: eight flasks of a line with six "
-                      "planted phenotypes, two densities (default: series)")  # fmt: skip
+                      help="series: --flasks flasks at one density; varied: as many, with "
+                      "densities and passages as they fall; pairs: four pairs of flasks in which "
+                      "all but the cell line is as it falls; density: sixteen flasks, two "
+                      "densities, two passages; mixed: both lines in each flask, one with "
+                      "fluorescent nuclei; phenotypes: eight flasks of a line with six planted "
+                      "phenotypes, two densities (default: series)")  # fmt: skip
     made.add_argument("--flasks", type=count, default=2, metavar="N",
-                      help="number of flasks of a series or mixed (default: 2)")  # fmt: skip
+                      help="number of flasks of series, varied or mixed (default: 2)")  # fmt: skip
     made.add_argument("--fields", type=count, default=4, metavar="N",
-                      help="images of each flask; sparse flasks of pairs and density get more "
-                      "(default: 4)")  # fmt: skip
+                      help="images of each flask; sparse flasks of varied, pairs and density "
+                      "get more (default: 4)")  # fmt: skip
     made.add_argument("--mixed", type=between(0, 1), metavar="SHARE",
                       help=f"every flask holds this share of {TYPES[0].name}, the rest is "
                       f"{TYPES[1].name} (default: one type a flask, in turn)")  # fmt: skip
@@ -86,7 +87,7 @@ def flasks_of(options: argparse.Namespace) -> Iterator[Planned]:
 
 def fields_of(options: argparse.Namespace, one: Planned) -> int:
     """Fields of a flask: sparse ones of a design get more, so that all have about as many cells."""
-    if options.design in ("pairs", "density", "phenotypes"):
+    if options.design in ("varied", "pairs", "density", "phenotypes"):
         sparse = HIGH_PER_MM2 / 1.5 / one.flask.density_per_mm2
         return round(float(options.fields * max(1.0, sparse)))
     return int(options.fields)

@@ -7,7 +7,7 @@ whose shares change with density (`planted`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Literal
 
@@ -21,14 +21,17 @@ from parfocal.simulator.planted import PLANTED
 TYPES: tuple[CellType, ...] = (HEK293A, HT1080)
 LABELLED = HT1080.name
 
-Design = Literal["series", "pairs", "density", "mixed", "phenotypes"]
-DESIGNS: tuple[Design, ...] = ("series", "pairs", "density", "mixed", "phenotypes")
+Design = Literal["series", "varied", "pairs", "density", "mixed", "phenotypes"]
+DESIGNS: tuple[Design, ...] = ("series", "varied", "pairs", "density", "mixed", "phenotypes")
 
 LOW_PER_MM2, HIGH_PER_MM2 = 30.0, 150.0
 """Settled cells a day after 0.1 and 0.5 million were seeded in a T75: a fifth of one another."""
 
 PAIR_DENSITY_PER_MM2 = (35.0, 160.0)
 PAIR_PASSAGES = (5, 30)
+VARIED_PER_MM2 = (30.0, 350.0)
+"""From a day after sparse seeding to where cells begin to form a sheet."""
+
 PASSAGES = (8, 22)
 PAIRS = 4
 PHENOTYPE_FLASKS = 4
@@ -53,9 +56,10 @@ def planned(
 
     Parameters
     ----------
-    design : "series", "pairs", "density", "mixed" or "phenotypes"
-        `series` and `mixed` have as many flasks as asked for, at one density; `pairs` and
-        `phenotypes` eight and `density` sixteen, with densities of their own.
+    design : "series", "varied", "pairs", "density", "mixed" or "phenotypes"
+        `series` and `mixed` have as many flasks as asked for, at one density; `varied` as many,
+        one line each in turn, density and passage as they fall; `pairs` and `phenotypes` have
+        eight and `density` sixteen, with densities of their own.
     flasks : int
     density_per_mm2 : float
     share : float or None
@@ -65,6 +69,10 @@ def planned(
     """
     if design == "pairs":
         yield from _pairs(seed)
+    elif design == "varied":
+        for number in range(flasks):
+            kind, rng = TYPES[number % len(TYPES)], np.random.default_rng((seed, 4, number))
+            yield _as_it_falls(rng, kind, VARIED_PER_MM2, f"sim-{seed}-{number}")
     elif design == "density":
         yield from _densities(seed)
     elif design == "phenotypes":
@@ -99,12 +107,20 @@ def _pairs(seed: int) -> Iterator[Planned]:
     for pair in range(PAIRS):
         for number, kind in enumerate(TYPES):
             rng = np.random.default_rng((seed, 1, pair, number))
-            least, most = PAIR_DENSITY_PER_MM2
-            density = exp(rng.uniform(log(least), log(most)))
-            passage = int(rng.integers(*PAIR_PASSAGES))
-            flask = draw_flask(rng, ((kind, 1.0),), density, passage)
             name = f"sim-{seed}-pair{pair + 1}-{kind.name}"
-            yield Planned(flask, name, kind.name, f"{density:.0f}", passage, str(pair + 1))
+            flask = _as_it_falls(rng, kind, PAIR_DENSITY_PER_MM2, name)
+            yield replace(flask, pair=str(pair + 1))
+
+
+def _as_it_falls(
+    rng: np.random.Generator, kind: CellType, between: tuple[float, float], name: str
+) -> Planned:
+    """A flask whose density (log-uniform) and passage nobody controlled."""
+    least, most = between
+    density = exp(rng.uniform(log(least), log(most)))
+    passage = int(rng.integers(*PAIR_PASSAGES))
+    flask = draw_flask(rng, ((kind, 1.0),), density, passage)
+    return Planned(flask, name, kind.name, f"{density:.0f}", passage)
 
 
 def _densities(seed: int) -> Iterator[Planned]:
