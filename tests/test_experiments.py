@@ -391,3 +391,12 @@ def test_pre_training_learns_without_labels_and_leaves_the_answer_open() -> None
             assert torch.equal(value, untouched[name]) == kept or "num_batches" in name, name
     for name, value in learned[0].items():
         assert torch.equal(value, learned[1][name]), name  # who is what plays no part
+
+
+def test_many_held_out_crops_are_watched_evenly() -> None:
+    crops = np.zeros((1000, 4, 4), np.uint8)
+    every = Labelled.on(torch.device("cpu"), crops, np.arange(1000), ["a"] * 1000)
+    watched = every.at_most(100)
+    assert len(watched) == 100 and watched.labels[0] == 0 and watched.labels[-1] == 999
+    assert watched.labels.diff().max() <= 11
+    assert every.at_most(1000) is every

@@ -160,7 +160,8 @@ def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> 
     turned = F.grid_sample(x[:, None], grid, "bicubic", "border", align_corners=False)[:, 0]
     inside_px = (1 - grid.abs().amax(-1)) * side / 2  # (n, w, w) distance to the true border
     gap_px = -centre(inside_px, crop_px).amin((1, 2))  # (n,)
-    if not bool((gap_px > 0.5).any()):  # a wide margin leaves nothing to fill
+    # a wide margin leaves nothing to fill; a GPU fills sooner than it answers
+    if not x.is_cuda and not bool((gap_px > 0.5).any()):
         return turned
     rim_px = gap_px.clamp(1, options.rim_px)[:, None, None]
     weight = torch.where(gap_px[:, None, None] > 0.5, (inside_px / rim_px).clamp(0, 1), 1.0)

@@ -134,7 +134,7 @@ class ConvNet(nn.Module):
         x = (views - self.config.level_zero) / self.config.level_unit
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if generator is not None and number < MIXED_BLOCKS and draw(generator) < mix:
+            if generator is not None and number < MIXED_BLOCKS and happens(mix, generator):
                 x = mixed_statistics(x, generator)
         lca = pooled(x, self.config)  # (n, 32 * 3 * 3)
         logits = self.head(lca).float()  # (n, classes)
@@ -149,6 +149,15 @@ def pooled(maps: Tensor, config: ConvNetConfig) -> Tensor:
 def draw(generator: torch.Generator) -> float:
     """A number uniform in [0, 1)."""
     return float(torch.rand((), generator=generator, device=generator.device))
+
+
+def happens(share: float, generator: torch.Generator) -> bool:
+    """True with this probability; one number is used up whatever it is.
+
+    A share of 0 does not ask the device what came: a GPU would have to finish its work first.
+    """
+    drawn = torch.rand((), generator=generator, device=generator.device)
+    return share > 0 and float(drawn) < share
 
 
 def mixed_statistics(x: Tensor, generator: torch.Generator) -> Tensor:

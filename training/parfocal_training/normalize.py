@@ -1,5 +1,7 @@
 """Quantile normalization on the training device, equal bit for bit to the daemon's."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -56,13 +58,19 @@ def _tables(crops: Tensor, reference: Reference) -> Tensor:
         )
     n, levels = len(crops), levels_of(crops)
     flat = crops.reshape(n, -1).long()  # (n, h * w)
-    offset = torch.arange(n, device=crops.device)[:, None] * levels  # (n, 1)
-    histogram = torch.bincount((flat + offset).ravel(), minlength=n * levels).view(n, levels)
+    histogram = torch.zeros(n, levels, dtype=torch.int64, device=crops.device)
+    histogram.scatter_add_(1, flat, histogram.new_ones(()).expand_as(flat))
     width = histogram.clamp(min=1)  # a level that is absent gets what one pixel at its rank would
     last = histogram.cumsum(1)
     upper = torch.where(histogram > 0, last, (last + 1).clamp(max=reference.pixels))
-    sums = torch.from_numpy(reference.sums).to(crops.device)  # (h * w + 1,) float64
+    sums = _sums(reference, crops.device)  # (h * w + 1,) float64
     return ((sums[upper] - sums[upper - width]) / width).float()
+
+
+@lru_cache(maxsize=8)
+def _sums(reference: Reference, device: torch.device) -> Tensor:
+    """Kept on the device: to carry them there for every batch makes a GPU wait."""
+    return torch.from_numpy(reference.sums).to(device)
 
 
 def _looked_up(tables: Tensor, crops: Tensor) -> Tensor:

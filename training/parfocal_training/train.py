@@ -20,6 +20,9 @@ from parfocal_training.model import ConvNet, ConvNetConfig, draw, initialized
 from parfocal_training.normalize import normalize_batch, normalize_with_margin
 from parfocal_training.recipe import Balance, Recipe
 
+MOST_WATCHED = 256
+"""Held-out crops that are answered after every epoch: enough for a curve to look at."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
@@ -38,6 +41,12 @@ class Labelled:
     def of(self, chosen: Tensor) -> "Labelled":
         """The crops with these indices (m,)."""
         return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen])
+
+    def at_most(self, n: int) -> "Labelled":
+        """These, or n of them evenly spaced."""
+        if len(self) <= n:
+            return self
+        return self.of(torch.linspace(0, len(self) - 1, n, device=self.labels.device).long())
 
     @classmethod
     def on(
@@ -136,8 +145,9 @@ def train(
     """Train from where `state` stands to the last epoch, yielding after each one.
 
     With `copies` an epoch sees one of the copies of every crop, and the held-out figures are those
-    of copies that are never trained on.
+    of copies that are never trained on. Of `held_out` at most `MOST_WATCHED` are looked at.
     """
+    watched = held_out.at_most(MOST_WATCHED) if held_out is not None else None
     model, device = state.model, crops.labels.device
     network = model.seen if recipe.vary == "view" else model
     material = to_vary(crops.crops, recipe, model.config, reference)
@@ -145,7 +155,8 @@ def train(
     steps = max(1, len(crops) // size)  # a short last batch is dropped: its BN statistics are poor
     while state.epoch < recipe.epochs:
         model.train()
-        losses, right = torch.zeros(steps), 0
+        # summed on the device: to ask after every step would keep a GPU waiting
+        losses, right = torch.zeros(steps, device=device), torch.zeros((), device=device)
         order = drawn(crops, recipe.balance, state.generator)  # (n,)
         which = copies.of_pass(state.epoch) if copies else None  # (n,)
         for step in range(steps):
@@ -170,18 +181,18 @@ def train(
             state.optimizer.step()
             average(state, recipe.average_decay, done)
             losses[step] = loss.detach()
-            right += int((logits.argmax(1) == labels).sum())
+            right += (logits.argmax(1) == labels).sum()
         state.epoch += 1
         tested: tuple[float, float] | tuple[None, None] = None, None
         if copies is not None:
             tested = held_out_copies(
                 state.averaged, material, crops.labels, recipe, reference, copies, state.epoch
             )
-        elif held_out is not None and len(held_out):
-            logits, _ = answer(state.averaged, held_out.crops, reference)
-            tested = loss_and_accuracy(logits, held_out.labels)
+        elif watched is not None and len(watched):
+            logits, _ = answer(state.averaged, watched.crops, reference)
+            tested = loss_and_accuracy(logits, watched.labels)
         yield Epoch(
-            state.epoch, recipe.epochs, losses.mean().item(), right / (steps * size), *tested
+            state.epoch, recipe.epochs, losses.mean().item(), right.item() / (steps * size), *tested
         )
 
 
