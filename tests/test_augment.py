@@ -119,3 +119,29 @@ def test_flips_mirror_about_half_of_the_crops() -> None:
     kept = sum(torch.equal(a, b) for a, b in zip(crops, out, strict=True))
     assert mirrored + kept == 64
     assert 16 < mirrored < 48
+
+
+def bent(most: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Two crops that each hold every third level, and what bending makes of them: (2, 86)."""
+    levels = torch.arange(0, 256, 3, dtype=torch.float32)
+    crop = levels[torch.arange(SIDE * SIDE) % len(levels)].view(1, SIDE, SIDE)
+    options = replace(NONE, tone=most)
+    out = augment(crop.repeat(2, 1, 1), options, SIDE, generator(seed)).view(2, -1)
+    for one in range(2):  # a level becomes the same level wherever it lies
+        by_level = out[one].split(len(levels))
+        assert all(torch.equal(by_level[0], part) for part in by_level if len(part) == len(levels))
+    return levels, out[:, : len(levels)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_small_bend_keeps_the_order_of_levels(seed: int) -> None:
+    levels, out = bent(0.1, seed)
+    assert bool((out.diff(dim=1) > 0).all())
+    assert float((out - levels).abs().max()) < 0.31 * float(levels.std(unbiased=False))
+    assert not torch.equal(out[0], out[1])
+
+
+def test_a_large_bend_turns_the_order_of_some_levels_round() -> None:
+    turned = [bool((bent(2.0, seed)[1].diff(dim=1) < 0).any()) for seed in range(5)]
+    assert any(turned)

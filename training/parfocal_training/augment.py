@@ -31,8 +31,10 @@ class Augmentation:
 
     `flips`: also mirror, since a flask has no handedness. `zoom`: size changed by up to this
     share. `blur_sigma_px`: largest extra defocus (a Gaussian). `noise_levels`: largest SD of
-    added pixel noise, in grey levels of an 8-bit crop. `fill_sd`: SD of the noise that fills what
-    rotation uncovers, in SDs of the image; below 1 where pixels were averaged.
+    added pixel noise, in grey levels of an 8-bit crop. `tone`: largest bend of the grey scale, in
+    SDs of the crop; from about 1 on, what is brighter no longer is the same for every variant, and
+    outlines are what is left. `fill_sd`: SD of the noise that fills what rotation uncovers, in SDs
+    of the image; below 1 where pixels were averaged.
     """
 
     rotate: bool = True
@@ -48,6 +50,7 @@ class Augmentation:
     zoom: float = 0.0
     blur_sigma_px: float = 0.0
     noise_levels: float = 0.0
+    tone: float = 0.0
     fill_sd: float = 1.0
 
     def at(self, shrink: int) -> "Augmentation":
@@ -103,6 +106,8 @@ def augment(crops: Tensor, options: Augmentation, crop_px: int, generator: Draws
     # (n, crop_px, crop_px) from here on
     if options.blur_sigma_px:
         x = blur(x, options.blur_sigma_px, generator)
+    if options.tone:
+        x = bend(x, options.tone, generator)
     if options.noise_levels:
         sd = uniform((len(x),), 0, options.noise_levels * top / 255, generator)  # (n,)
         x = x + sd[:, None, None] * normal((len(x), *x.shape[1:]), generator, stream=1)
@@ -293,3 +298,21 @@ def blur(x: Tensor, sigma_px: float, generator: Draws) -> Tensor:
     padded = F.pad(x[None], (reach,) * 4, mode="reflect")  # (1, n, h + 2r, w + 2r)
     down = F.conv2d(padded, kernel[:, None, :, None], groups=n)
     return F.conv2d(down, kernel[:, None, None, :], groups=n)[0]
+
+
+def bend(x: Tensor, most: float, generator: Draws) -> Tensor:
+    """Each crop's grey levels along a smooth random curve of its own: (n, h, w).
+
+    Three sines of 0.3 to 2 radians an SD are added to the straight line, each at most
+    `most` SDs high, so that the order of levels may be reversed in part.
+    """
+    mean, sd = x.mean((1, 2), keepdim=True), x.std((1, 2), keepdim=True)
+    z = (x - mean) / sd.clamp(min=1e-3)
+    bent = z
+    shape = (len(x), 3)
+    height, speed = uniform(shape, -most, most, generator), uniform(shape, 0.3, 2, generator)
+    phase = uniform(shape, 0, 2 * math.pi, generator)
+    for height_k, speed_k, phase_k in zip(height.T, speed.T, phase.T, strict=True):
+        wave = torch.sin(speed_k[:, None, None] * z + phase_k[:, None, None])
+        bent = bent + height_k[:, None, None] * wave
+    return mean + sd * bent
