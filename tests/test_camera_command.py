@@ -43,7 +43,7 @@ def test_a_real_camera_is_tested_and_snapped(
     assert cli.main(["camera", "test", *NO_FILE, *DEMO, "--frames", "8", "--json"]) in (0, 1)
     (row,) = rows(capsys.readouterr().out)
     assert row["name"] == "DCam" and row["exposure_ms"] == 3.0
-    assert isinstance(row["frames"], int) and row["frames"] >= 8
+    assert row["frames"] == 8
     assert isinstance(row["fps"], float) and row["fps"] > 0.5
     image = tmp_path / "a.png"
     assert cli.main(["camera", "snap", *NO_FILE, *DEMO, str(image)]) == 0

@@ -116,6 +116,8 @@ class Watcher:
         camera, shot, seen = self.camera, None, self._turned(request.session)
         left_s, until_s = request.wait_s, time.monotonic() + request.wait_s
         while left_s > 0 and not (self._held and request.may_keep):
+            if len(seen.frame_s) == request.most_frames:
+                break
             new = camera.next(left_s)
             if new is not None:
                 shot, seen = new, self._decided(new, seen)

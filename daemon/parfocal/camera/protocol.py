@@ -15,7 +15,7 @@ class OpenCamera(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
-    """Look at frames for at most `wait_s`.
+    """Look at frames for at most `wait_s`, and at no more than `most_frames`.
 
     The newest frame that the gate took is held; the one it replaces is dropped. `may_keep`: answer
     as soon as one is held, so that it can be kept. Another `session` is another flask: the gate
@@ -23,6 +23,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
     """
 
     wait_s: float
+    most_frames: int | None = None
     may_keep: bool = False
     session: str | None = None
     preview_px: int = 0

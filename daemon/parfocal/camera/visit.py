@@ -36,9 +36,9 @@ class Visit:
     child: Child
     described: Described
 
-    def look(self, wait_s: float, preview_px: int) -> Seen:
+    def look(self, wait_s: float, preview_px: int, most_frames: int | None = None) -> Seen:
         """What it shows within this time, with a preview of the last frame."""
-        request = Look(wait_s=wait_s, preview_px=preview_px)
+        request = Look(wait_s=wait_s, preview_px=preview_px, most_frames=most_frames)
         return asked(self.child, request, Seen, wait_s + self._wall_s)
 
     def snap(self, path: str, wait_s: float) -> Seen:

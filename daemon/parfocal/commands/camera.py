@@ -126,7 +126,7 @@ def run_test(options: argparse.Namespace) -> int:
     with visit(camera_of(options)) as camera:
         last_s = time.monotonic()
         while len(frame_s) < options.frames and time.monotonic() - last_s < PATIENCE_S:
-            new = camera.look(LOOK_S, 0)
+            new = camera.look(LOOK_S, 0, options.frames - len(frame_s))
             # what came before the first look is no loss
             n_missed += new.n_missed if frame_s else 0
             n_overflows += new.n_overflows
