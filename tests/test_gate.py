@@ -162,6 +162,15 @@ def test_neighbours_that_share_nothing_are_no_overlap(stage: Stage) -> None:
     assert one.overlaps == () and one.overlap == 0
 
 
+def test_the_place_of_a_field_that_was_lost_is_taken_again(stage: Stage) -> None:
+    stage.gate.lost(2)
+    (again,) = taken(stage.rest(930, 140))
+    assert again.field == 4 and again.overlaps == () and again.overlap == 0
+    assert stage.rest(900, 100)[-1].field == 4
+    (beside,) = taken(stage.rest(1300, 350))
+    assert {one.field for one in beside.overlaps} == {3, 4}
+
+
 def specked(gray: Gray) -> Gray:
     """With dust on the camera, stronger than the little that is seen of the bottom."""
     rng = np.random.default_rng(6)

@@ -14,7 +14,8 @@ class Decision:
 
     `field` is the number of the field that is taken, or of the earlier one that this place
     belongs to; `overlap` is the share of the frame that earlier fields cover, and `overlaps`
-    say where (they are known for a taken frame and an already seen one).
+    say where (they are known for a taken frame and an already seen one). Neither looks at fields
+    that were lost.
     """
 
     take: bool

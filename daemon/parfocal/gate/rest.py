@@ -76,6 +76,7 @@ class RestGate:
         self.reference = Reference()
         self.size: tuple[int, int] | None = None
         self._dust = Dust()
+        self._lost: set[int] = set()
         self._last: Glance | None = None
         self._last_s = self._fresh_s = -np.inf
         self._rest: Rest | None = None
@@ -98,6 +99,13 @@ class RestGate:
         still_s = self._last_s - self._rest.began_s if self._rest else 0.0
         least = self.reference.least_focus(self.settings)
         return GateState(len(self.fields), still_s, least, self._decision)
+
+    def lost(self, field: int) -> None:
+        """The frame taken as this field was not kept: nothing there was counted.
+
+        The next rest at that place is taken like any other.
+        """
+        self._lost.add(field)
 
     def already_counted(self, points: Points, overlaps: tuple[Overlap, ...]) -> NDArray[np.bool_]:
         """Which points (n, 2) of a taken frame earlier fields have counted: (n,) bool."""
@@ -205,7 +213,8 @@ class RestGate:
         assert rest.search is not None and rest.searched is not None and self.size is not None
         drift_px = shift_px(rest.searched.relief, seen.relief) or (0.0, 0.0)
         found = [drifted(one, drift_px, self.size) for one in rest.search.found]
-        overlaps = self.atlas.completed(found, self.size)
+        placed = self.atlas.completed(found, self.size)
+        overlaps = tuple(one for one in placed if one.field not in self._lost)
         share = covered(overlaps, self.size)
         if share > self.settings.seen_share:
             rest.verdict = Decision(
@@ -216,13 +225,13 @@ class RestGate:
                 overlaps=overlaps,
             )
             return rest.verdict
+        self.atlas.add(placed)
         return self._take(rest, seen, share, overlaps)
 
     def _take(
         self, rest: Rest, seen: Glance, share: float, overlaps: tuple[Overlap, ...]
     ) -> Decision:
         self.fields.append(view(seen.relief))
-        self.atlas.add(overlaps)
         self.reference.add(seen)
         number = len(self.fields)
         rest.anchor = seen
