@@ -4,7 +4,7 @@ import errno
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from test_gate import seen as seen_at
 
 from parfocal.camera import spool as spooling
 from parfocal.camera.child import Watcher, eight_bits
@@ -68,7 +69,7 @@ def test_every_pixel_type_is_kept_as_it_came(
     seen = watcher(Look(wait_s=2.0, may_keep=True))
     assert isinstance(seen, Seen) and seen.held and len(seen.frame_s) == 1
     assert watcher._held is not None
-    shown = watcher._held.pixels
+    shown = watcher._held.shot.pixels
     assert shown.shape == shape and shown.dtype == dtype and shown.flags.c_contiguous
     kept = watcher(Keep())
     assert isinstance(kept, Seen) and kept.kept
@@ -259,12 +260,79 @@ def test_another_flask_gets_a_fresh_gate_and_no_frame_of_the_one_before(tmp_path
     assert len(gates) == 3
 
 
+class Pushed:
+    """A camera under which a flask stands at one place after another, at 25 frames a second."""
+
+    def __init__(self, *places: tuple[int, int]) -> None:
+        self.described = msgspec.structs.replace(FAKE, width_px=640, height_px=480, bits=8)
+        self.k, self._views = 0, (place for place in places for _ in range(14))
+
+    def next(self, wait_s: float, /) -> Shot:
+        self.k += 1
+        moment = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC) + timedelta(seconds=self.k / 25)
+        return Shot(seen_at(*next(self._views), self.k), self.k / 25, moment)
+
+    def close(self) -> None:
+        pass
+
+
+def rested(watcher: Watcher) -> Seen:
+    seen = watcher(Look(wait_s=30, most_frames=14))
+    assert isinstance(seen, Seen) and len(seen.frame_s) == 14
+    return seen
+
+
+def test_a_sidecar_names_the_kept_frames_on_which_its_frame_lies(tmp_path: Path) -> None:
+    camera = Pushed((1700, 100), (900, 100), (1300, 350), (930, 140))
+    watcher = Watcher(lambda _: camera)
+    watcher(OpenCamera(camera=CameraSettings(gate="rest"), folder=str(tmp_path), um_per_px=0.44))
+    kept = []
+    for replaced in (0, None, 1, 0):
+        seen = rested(watcher)
+        assert seen.held
+        if replaced is not None:  # else the reader has enough to do, and the next one replaces it
+            assert seen.n_replaced == replaced
+            told = watcher(Keep())
+            assert isinstance(told, Seen) and told.kept
+            kept.append(told.kept)
+    first, second, third = (declared(path, str(tmp_path)) for path in kept)
+    assert first.overlaps == () and first.source == "camera"
+    (on_first,) = second.overlaps
+    assert Path(kept[1]).parent != Path(kept[0]).parent  # it became midnight
+    assert (Path(kept[1]).parent / on_first.image).resolve() == Path(kept[0])
+    assert on_first.offset_px == pytest.approx((-400, 250), abs=3)
+    assert on_first.turn_rad == pytest.approx(0, abs=0.01)
+    assert on_first.share == pytest.approx(240 / 640 * 230 / 480, abs=0.01)
+    assert 0.6 < on_first.confidence <= 1
+    # the replaced frame's place was taken again, and lies on the one between
+    assert [one.image for one in third.overlaps] == [Path(kept[1]).name]
+
+
+def test_a_frame_that_cannot_be_written_leaves_its_place_to_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = Pushed((900, 100), (1700, 100), (930, 140), (1700, 130))
+    watcher = Watcher(lambda _: camera)
+    watcher(OpenCamera(camera=CameraSettings(gate="rest"), folder=str(tmp_path)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "keep", full)
+        assert rested(watcher).held
+        failed = watcher(Keep())
+    assert isinstance(failed, Seen) and failed.keep_fault
+    for held in (True, True, False):
+        assert rested(watcher).held is held
+        told = watcher(Keep())
+        assert isinstance(told, Seen) and (told.kept is not None) is held
+        assert not held or not declared(str(told.kept), str(tmp_path)).overlaps
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_disk_that_is_full_costs_the_frame_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(spooling, "write", full)
     watcher = Watcher(lambda _: Counter(), all_taken)
     watcher(OpenCamera(camera=CameraSettings(), folder=str(tmp_path)))

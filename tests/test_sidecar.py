@@ -99,6 +99,52 @@ def test_a_declaration_that_is_not_understood_is_named(
         declare(tmp_path, **{place: text})
 
 
+OVERLAP = """
+[[overlap]]
+image = "b.tif"
+offset_px = [-400, 2.5]
+turn_rad = 0.01
+share = 0.4
+confidence = 0.9
+"""
+
+
+def test_only_the_sidecar_says_where_an_image_lies_and_that_a_camera_took_it(
+    tmp_path: Path,
+) -> None:
+    lies = 'source = "camera"\n' + OVERLAP + OVERLAP.replace("b.tif", "../day0/c.tif")
+    beside = declare(tmp_path, folder=lies)
+    assert (beside.source, beside.overlaps, beside.overlap_fault) == (None, (), None)
+    own = declare(tmp_path, image=lies)
+    assert own.source == "camera" and own.overlap_fault is None
+    assert [one.image for one in own.overlaps] == ["b.tif", "../day0/c.tif"]
+    assert own.overlaps[0].offset_px == (-400.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('overlap = "b.tif"', id="a text"),
+        pytest.param("[overlap]\nimage = 'b.tif'", id="one table"),
+        pytest.param(OVERLAP.replace("-400", "nan"), id="NaN"),
+        pytest.param(OVERLAP.replace("-400", "1" + "0" * 400), id="a huge offset"),
+        pytest.param(OVERLAP.replace(", 2.5", ""), id="half an offset"),
+        pytest.param(OVERLAP.replace("0.4", "4"), id="four times the frame"),
+        pytest.param(OVERLAP.replace("b.tif", ""), id="no image"),
+        pytest.param(OVERLAP.replace("share", "shares"), id="an unknown key"),
+        pytest.param(OVERLAP.replace("turn_rad = 0.01", ""), id="no turn"),
+        pytest.param(OVERLAP + "[[overlap]]\n", id="a good one and an empty one"),
+    ],
+)
+def test_overlaps_that_are_not_understood_leave_the_rest_as_it_is(
+    text: str, tmp_path: Path
+) -> None:
+    found = declare(tmp_path, image="um_per_px = 0.44\n" + text)
+    assert found.um_per_px == 0.44 and found.overlaps == ()
+    assert found.overlap_fault and "[[overlap]] of" in found.overlap_fault
+    assert "a.tif.toml is not understood" in found.overlap_fault
+
+
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
 def test_a_moment_outside_the_calendar_is_refused(moment: str, tmp_path: Path) -> None:
     with pytest.raises(SidecarError, match="no calendar"):

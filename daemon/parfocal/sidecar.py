@@ -10,13 +10,25 @@ up to the watched root. The nearest wins, key by key:
     id = "HeLa-F12"
     cell_line = "HeLa"
     passage = 7
+
+The sidecar of a frame that parfocal's camera child kept also says so, and where the frame lies on
+earlier ones of its flask, of the same size, with a table for each (`DeclaredOverlap`):
+
+    source = "camera"
+
+    [[overlap]]
+    image = "20261123T101455.120000Z.png"  # as a path from here
+    offset_px = [-812.4, 3.1]
+    turn_rad = 0.0021
+    share = 0.49
+    confidence = 0.93
 """
 
 import os
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -38,19 +50,47 @@ class DeclaredFlask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     note: str | None = None
 
 
+Pixels = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class DeclaredOverlap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an image lies on an earlier one, `image`, named by its path from this one's folder.
+
+    A point p (x right, y down, pixels) is at R p + `offset_px` of the earlier image, R turning by
+    `turn_rad` from x to y. `share` of the frame lies there; `confidence` is the correlation of the
+    two where they meet, 1 when they are the same.
+    """
+
+    image: Annotated[str, msgspec.Meta(min_length=1)]
+    offset_px: tuple[Pixels, Pixels]
+    turn_rad: Annotated[float, msgspec.Meta(ge=-4, le=4)]
+    share: Share
+    confidence: Share
+
+
 class _Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     um_per_px: float | None = None
     acquired_at: datetime | None = None
+    source: Literal["camera"] | None = None
     flask: DeclaredFlask | None = None
+    overlap: Any = None
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
-    """What the declarations around one image say together; None where they say nothing."""
+    """What the declarations around one image say together; None where they say nothing.
+
+    `overlap_fault` says why the sidecar's overlaps are not understood; then `overlaps` is empty,
+    and the image is one like any other.
+    """
 
     um_per_px: float | None = None
     um_per_px_from: Literal["sidecar", "folder"] | None = None
     acquired_at: str | None = None
+    source: Literal["camera"] | None = None
     flask: DeclaredFlask | None = None
+    overlaps: tuple[DeclaredOverlap, ...] = ()
+    overlap_fault: str | None = None
 
 
 def declared(image: str, root: str) -> Declared:
@@ -67,13 +107,25 @@ def declared(image: str, root: str) -> Declared:
         "folder" if scale and scale[1].endswith(FOLDER_FILE) else "sidecar"
     )
     flask = next((d.flask for _, d in found if d and d.flask), None)
-    own = found[0][1]
+    own = found[0][1] or _Declaration()
+    overlaps, overlap_fault = _overlaps(own.overlap, found[0][0])
     return Declared(
         um_per_px=scale[0] if scale else None,
         um_per_px_from=whose if scale else None,
-        acquired_at=_utc(own.acquired_at, found[0][0]) if own and own.acquired_at else None,
+        acquired_at=_utc(own.acquired_at, found[0][0]) if own.acquired_at else None,
+        source=own.source,
         flask=flask,
+        overlaps=overlaps,
+        overlap_fault=overlap_fault,
     )
+
+
+def _overlaps(table: Any, path: str) -> tuple[tuple[DeclaredOverlap, ...], str | None]:
+    """The overlaps, or why there are none."""
+    try:
+        return msgspec.convert([] if table is None else table, tuple[DeclaredOverlap, ...]), None
+    except msgspec.ValidationError as error:
+        return (), f"[[overlap]] of {path} is not understood: {error}"
 
 
 def _places(image: str, root: str) -> list[str]:

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from parfocal.camera.device import (
     extra_installed,
     opened,
 )
-from parfocal.camera.gate_protocol import Gate, chosen
+from parfocal.camera.gate_protocol import Decided, Gate, chosen
 from parfocal.camera.protocol import (
     CameraAnswer,
     CameraFailed,
@@ -51,6 +52,14 @@ from parfocal.types import Frame, Gray
 DRAWN = Device(library=SIMULATED, name="IX50", description="Simulated microscope of parfocal")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A frame that the gate took and nobody wrote yet."""
+
+    shot: Shot
+    decided: Decided
+
+
 class Watcher:
     """Answers requests; holds the open camera, the gate, and at most one frame.
 
@@ -70,8 +79,9 @@ class Watcher:
         self._camera: Camera | None = None
         self._spool: Spool | None = None
         self._gate: Gate | None = None
+        self._kept: dict[int, Path] = {}
         self._session: str | None = None
-        self._held: Shot | None = None
+        self._held: Held | None = None
 
     def __call__(self, request: CameraRequest) -> CameraAnswer:
         """Carry out one request; trouble with the camera is an answer."""
@@ -97,6 +107,12 @@ class Watcher:
             raise CameraError("no camera is open")
         return self._camera
 
+    @property
+    def gate(self) -> Gate:
+        """The flask's gate."""
+        assert self._gate is not None  # it comes with the camera
+        return self._gate
+
     def _open(self, request: OpenCamera) -> Described:
         before = self._camera
         self._camera = self._held = self._spool = None  # even if it does not close
@@ -104,7 +120,7 @@ class Watcher:
             before.close()
         self._camera = self._open_camera(request.camera)
         self._settings = request.camera
-        self._gate = self._new_gate(request.camera)
+        self._begin()
         described = self._camera.described
         if request.camera.gate == "rest" and min(described.width_px, described.height_px) < 256:
             raise CameraError("the gate 'rest' needs 256 px a side: enlarge source.camera.roi")
@@ -133,15 +149,21 @@ class Watcher:
             return Seen()
         dropped = int(self._held is not None)
         self._session, self._held = session, None
-        self._gate = self._new_gate(self._settings)
+        self._begin()
         return Seen(n_replaced=dropped)
 
+    def _begin(self) -> None:
+        """With a fresh gate, which numbers its fields anew."""
+        self._gate, self._kept = self._new_gate(self._settings), {}
+
     def _decided(self, shot: Shot, seen: Seen) -> Seen:
-        assert self._gate is not None  # it comes with the camera
-        decided = self._gate(eight_bits(shot, self.camera.described.bits), shot.at_s)
+        decided = self.gate(eight_bits(shot, self.camera.described.bits), shot.at_s)
         replaced = 0
         if decided.take and self._spool is not None:
-            replaced, self._held = int(self._held is not None), shot
+            replaced = int(self._held is not None)
+            if self._held is not None:
+                self._lost(self._held)
+            self._held = Held(shot, decided)
         return msgspec.structs.replace(
             seen,
             frame_s=[*seen.frame_s, shot.at_s],
@@ -152,14 +174,24 @@ class Watcher:
         )
 
     def _keep(self) -> Seen:
-        shot, self._held = self._held, None
-        if shot is None or self._spool is None:
+        held, self._held = self._held, None
+        if held is None or self._spool is None:
             return Seen()
+        known = [one for one in held.decided.overlaps if one.field in self._kept]
         try:
-            return Seen(kept=str(self._spool.keep(shot)))
+            path = self._spool.keep(held.shot, [(self._kept[one.field], one) for one in known])
         except OSError as error:
+            self._lost(held)
             why = f"frames cannot be kept in {self._spool.folder}: {error.strerror}"
             return Seen(keep_fault=why, n_replaced=1)
+        if held.decided.field is not None:
+            self._kept[held.decided.field] = path
+        return Seen(kept=str(path))
+
+    def _lost(self, held: Held) -> None:
+        """A frame that nobody will count: its place may be taken again."""
+        if held.decided.field is not None:
+            self.gate.lost(held.decided.field)
 
     def _shown(self, shot: Shot, seen: Seen, longest_px: int) -> Seen:
         graded = quality(to_gray(shot.pixels))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parfocal.config import CameraSettings
+from parfocal.gate import Overlap, RestGate
 
 
 class Decided(Protocol):
@@ -20,12 +21,23 @@ class Decided(Protocol):
     def reason(self) -> str | None:
         """Why it is not; None or empty when it is."""
 
+    @property
+    def field(self) -> int | None:
+        """Number of the field that a taken frame is, for a gate that knows places."""
+
+    @property
+    def overlaps(self) -> tuple[Overlap, ...]:
+        """How a taken frame lies on earlier fields."""
+
 
 class Gate(Protocol):
     """Looks at every frame, in the order they were taken."""
 
     def __call__(self, gray: NDArray[np.uint8], at_s: float, /) -> Decided:
         """Decide on a frame of shape (h, w), taken at this time of a clock that only goes on."""
+
+    def lost(self, field: int, /) -> None:
+        """The frame that was taken as this field was not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,8 @@ class Decision:
 
     take: bool
     reason: str = ""
+    field: int | None = None
+    overlaps: tuple[Overlap, ...] = ()
 
 
 class Every:
@@ -50,11 +64,12 @@ class Every:
         self._last_s = at_s
         return Decision(True)
 
+    def lost(self, field: int, /) -> None:
+        """Time goes on."""
+
 
 def chosen(settings: CameraSettings) -> Gate:
     """A fresh gate of the configured kind, for one flask."""
     if settings.gate == "every":
         return Every(settings.every_s)
-    from parfocal.gate import RestGate
-
     return RestGate()

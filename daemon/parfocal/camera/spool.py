@@ -1,8 +1,11 @@
-"""Camera frames as files: lossless PNG, whole or not there, each with a sidecar."""
+"""Camera frames as files: lossless PNG, whole or not there, each with a sidecar.
+
+The sidecar (`parfocal.sidecar`) also says where the frame lies on earlier ones of its flask.
+"""
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import cv2
 
 from parfocal.camera.device import Described, Shot
+from parfocal.gate import Overlap
 from parfocal.types import Pixels
 
 LEAST_FREE_BYTES = 1024**3
@@ -31,8 +35,8 @@ class Spool:
         self.folder, self.described, self.um_per_px = folder, described, um_per_px
         self._free_bytes = free_bytes
 
-    def keep(self, shot: Shot) -> Path:
-        """Path of the frame, complete and on disk.
+    def keep(self, shot: Shot, earlier: Sequence[tuple[Path, Overlap]] = ()) -> Path:
+        """Path of the frame, complete and on disk; `earlier` are kept frames on which it lies.
 
         Raises
         ------
@@ -47,20 +51,36 @@ class Spool:
             raise OSError(None, f"only {free_bytes / 1e6:.0f} MB are free: free at least 1.1 GB")
         path = day / f"{moment:%Y%m%dT%H%M%S.%f}Z.png"
         # the sidecar first: once the image has its name, it may be read
-        write(path.with_name(f"{path.name}.toml"), self._sidecar(moment).encode())
+        lines = [*self._facts(moment), *(line for one in earlier for line in table(day, *one))]
+        text = "".join(f"{line}\n" for line in lines)
+        write(path.with_name(f"{path.name}.toml"), text.encode())
         write(path, png(shot.pixels))
         return path
 
-    def _sidecar(self, moment: datetime) -> str:
+    def _facts(self, moment: datetime) -> list[str]:
         camera = self.described
         lines = [
             f"# {camera.library} {camera.name}, {camera.exposure_ms:g} ms, {camera.pixel_type}, "
             f"{camera.bits} bits, {camera.trigger} trigger",
+            'source = "camera"',
             f"acquired_at = {moment.isoformat(timespec='milliseconds')}",
         ]
         if self.um_per_px is not None:
             lines.append(f"um_per_px = {self.um_per_px!r}")
-        return "\n".join(line.replace("\r", " ") for line in lines) + "\n"
+        return [line.replace("\r", " ") for line in lines]
+
+
+def table(day: Path, image: Path, overlap: Overlap) -> list[str]:
+    """The overlap of a frame kept in folder `day` with a frame kept before, as a TOML table."""
+    x, y = overlap.offset_px
+    return [
+        "[[overlap]]",
+        f'image = "{os.path.relpath(image, day)}"',
+        f"offset_px = [{x:.2f}, {y:.2f}]",
+        f"turn_rad = {overlap.turn_rad:.6f}",
+        f"share = {min(1.0, overlap.share):.4f}",
+        f"confidence = {min(1.0, max(0.0, overlap.confidence)):.3f}",
+    ]
 
 
 def png(pixels: Pixels) -> bytes:
