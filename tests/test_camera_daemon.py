@@ -70,6 +70,7 @@ def test_frames_of_a_real_camera_take_the_road_of_files(rig: Rig, beats: Beats) 
     kept = Path(first["image"]["path"])
     assert kept.is_relative_to(rig.folder) and kept.suffix == ".png"
     assert first["image"]["um_per_px_from"] == "sidecar"
+    assert first["image"]["source"] == "camera"
     assert first["image"]["acquired_at"][:10] == kept.parent.name
 
     os.kill(rig.children()[CHILD], signal.SIGSTOP)  # what a hung driver looks like from outside

@@ -166,6 +166,20 @@ class FileTable:
         ).fetchone()
         return None if row is None else int(row[0])
 
+    def counts_for(self, path: str, session: str | None, before: int) -> bool:
+        """Whether the image at this path counts for a session (None: without a flask).
+
+        So does one that was seen before file `before` and still waits for its turn: it counts
+        everything that it shows when its turn comes.
+        """
+        row = self.journal.db.execute(
+            "SELECT 1 FROM file WHERE path = ? AND (state = ? AND session IS ? "
+            "OR state IN (?, ?, ?) AND id < ?)",
+            (path, FileState.DONE, session, FileState.SETTLING, FileState.CLAIMED,
+             FileState.WAITING, before),
+        ).fetchone()  # fmt: skip
+        return row is not None
+
     def at(self, path: str) -> Known:
         """The file with this path."""
         return self._rows("path = ?", (path,))[0]

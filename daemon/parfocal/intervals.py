@@ -174,12 +174,16 @@ def clustered(counts: Sequence[tuple[int, int]]) -> tuple[float, float]:
     return wilson(k / effect, n / effect, student_t(len(used) - 1 + PRIOR_FRAMES))
 
 
-def clustered_mean(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of a figure over frames with its 95 % interval (Student's t); needs one value."""
-    n = len(values)
-    mean = sum(values) / n
+def clustered_mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of a figure over frames with its 95 % interval (Student's t); needs one value.
+
+    Weighted by the area of each frame, all above 0, a mean of densities is that of all cells in
+    all area: a ratio estimator (Cochran 1977, chapter 6), and the plain mean of equal frames.
+    """
+    n, total = len(values), sum(weights)
+    mean = sum(w * v for w, v in zip(weights, values, strict=True)) / total
     if n == 1:
         return mean, 0.0, math.inf
-    variance = sum((v - mean) ** 2 for v in values) / (n - 1)
-    half = student_t(n - 1) * math.sqrt(variance / n)
+    spread = sum((w * (v - mean)) ** 2 for w, v in zip(weights, values, strict=True))
+    half = student_t(n - 1) * math.sqrt(spread * n / (n - 1)) / total
     return mean, max(0.0, mean - half), mean + half

@@ -222,6 +222,8 @@ class Reader:
                 near = declared(request.path, request.root)
                 frame = decode(data, Limits(request.max_pixels, request.max_bytes))
                 gray = to_gray(frame.pixels)
+            if near.overlap_fault:
+                frame = replace(frame, notes=(*frame.notes, "overlap_not_understood"))
             if request.flask_code and near.flask is None:
                 with watch.time("code"):
                     near, frame = coded(near, frame, gray)
@@ -260,6 +262,7 @@ class Reader:
         watch: Stopwatch,
     ) -> Prepared:
         if request.ready_crop:
+            near = msgspec.structs.replace(near, overlaps=())  # one cell, whatever lies beside it
             gray, scale, source = self._ready_crop(gray, request)
             finds, chosen = whole(gray), [0]
             with watch.time("normalize"):

@@ -35,6 +35,7 @@ class ObjectReason(StrEnum):
     ROUNDED = "rounded"
     UNSURE = "unsure"
     OVER_LIMIT = "over_limit"
+    ALREADY_COUNTED = "already_counted"
 
 
 class CellReason(StrEnum):
@@ -67,6 +68,7 @@ SENTENCES: dict[FileReason | ObjectReason | CellReason, str] = {
     ObjectReason.ROUNDED: "a round cell that floats, is dying or divides",
     ObjectReason.UNSURE: "the detector is not sure that it is a cell",
     ObjectReason.OVER_LIMIT: "the frame holds more cells than the configured limit",
+    ObjectReason.ALREADY_COUNTED: "it lies where an earlier field of the flask was counted",
     CellReason.LOW_CONFIDENCE: "no class is probable enough",
     CellReason.UNLIKE_TRAINING: "unlike the cells the model was trained on",
 }

@@ -21,6 +21,7 @@ from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
 from parfocal.inference import Classified
 from parfocal.journal import Journal, Message, iso
+from parfocal.overlaps import counted_once
 from parfocal.phenotypes import answers
 from parfocal.publish import (
     Command,
@@ -108,10 +109,15 @@ class Recorder:
         """Store and publish the result of a file."""
         start, known = time.perf_counter(), claim.known
         with self.journaled() as messages:
-            flask = self.flask_of(claim, prepared)
+            flask, card = self.flask_of(claim, prepared), self.bundle.card
+            session = flask.session if flask else None
+            prepared, classified, already = counted_once(
+                known.path, prepared, classified, card.prepare.pixels,
+                lambda path: source.files.counts_for(path, session, known.id),
+            )  # fmt: skip
             result = frame_result(
-                known.path, "folder", prepared, classified, self.bundle.card, model, flask,
-                known.revision + 1,
+                known.path, "folder", prepared, classified, card, model, flask,
+                known.revision + 1, already,
             )  # fmt: skip
             rows = lca_rows(classified, len(result.cells))
             source.read_as(claim, Signature(*prepared.status))
@@ -121,11 +127,12 @@ class Recorder:
             # first the message: it refuses numbers that are not finite, and says which
             message = self.journal.append("frame", result, prepared.thumbnail)
             self.journal.add_cells(message.seq, result, rows)
-            session = flask.session if flask else None
             source.done(claim, message.seq, prepared.sha256, session)
             if session:
                 self.sessions.had_frame(session)
             messages.append(message)
+            if prepared.declared.overlap_fault:
+                messages.append(self._overlap_alarm(known.path, prepared.declared.overlap_fault))
         if session:
             self.verdicts.count(session, result)
 
@@ -195,6 +202,18 @@ class Recorder:
             evidence={"path": path, "reason": reason, "detail": detail},
         )
         log.warning("%s: %s (%s)", path, SENTENCES[reason], detail)
+        return self.journal.append("alarm", alarm)
+
+    def _overlap_alarm(self, path: str, fault: str) -> Message:
+        alarm = Alarm(
+            name="overlap_not_understood",
+            level="warning",
+            since_at=iso(self.journal.now()),
+            text=f"{os.path.basename(path)} counts whole: where it lies on earlier fields is not "
+            "understood, so cells of theirs may count twice",
+            evidence={"path": path, "detail": fault},
+        )
+        log.warning("%s (%s)", alarm.text, fault)
         return self.journal.append("alarm", alarm)
 
     # ------------------------------------------------------------------------------------- flasks

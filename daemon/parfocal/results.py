@@ -9,7 +9,10 @@ from parfocal.intervals import composition, density
 from parfocal.phenotypes import answers
 from parfocal.reader import Prepared
 from parfocal.shift import shift
-from parfocal.types import Cell, FlaskRef, FrameResult, ImageRef, ModelRef
+from parfocal.types import AlreadyCounted, Cell, FlaskRef, FrameResult, ImageRef, ModelRef
+
+LEAST_MM2 = 1e-6
+"""Of a frame without new area: nothing can be said about its density, but in finite numbers."""
 
 
 def model_ref(bundle: Bundle, provider: str, detector: str, detector_fingerprint: str) -> ModelRef:
@@ -74,14 +77,19 @@ def frame_result(
     model: ModelRef,
     flask: FlaskRef | None,
     revision: int = 1,
+    already_counted: AlreadyCounted | None = None,
 ) -> FrameResult:
-    """The complete result of one image."""
+    """The complete result of one image; `source` is where it is from if its sidecar does not say.
+
+    Of a frame that lies on earlier ones, give what `parfocal.overlaps.counted_once` leaves.
+    """
     cells = cells_of(prepared, classified, card)
     accepted = [cell for cell in cells if cell.accepted]
     counts = {label: sum(c.label == label for c in accepted) for label in card.classes}
     named = {name: sum(c.phenotype == name for c in cells) for name in answers(card.phenotypes)}
     side_mm = prepared.um_per_px / 1000
-    area_mm2 = prepared.width_px * prepared.height_px * side_mm**2
+    new = 1 - already_counted.share if already_counted else 1.0
+    area_mm2 = max(LEAST_MM2, new * prepared.width_px * prepared.height_px * side_mm**2)
     return FrameResult(
         image=ImageRef(
             path=path,
@@ -91,7 +99,7 @@ def frame_result(
             um_per_px=prepared.um_per_px,
             um_per_px_from=prepared.um_per_px_from,
             acquired_at=prepared.acquired_at,
-            source=source,
+            source=prepared.declared.source or source,
         ),
         flask=flask,
         model=model,
@@ -106,6 +114,7 @@ def frame_result(
         revision=revision,
         shift=shift([(len(cells), sum(cell.novelty for cell in cells))], card.shift),
         phenotypes=composition(named) or None,
+        already_counted=already_counted,
     )
 
 

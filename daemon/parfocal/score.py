@@ -25,6 +25,7 @@ from parfocal.inference import (
     LoadFailed,
     LoadModel,
 )
+from parfocal.overlaps import counted_once
 from parfocal.reader import (
     DetectorFailed,
     DetectorLoaded,
@@ -268,6 +269,7 @@ class Classifying:
         self, bundle: Bundle, device: Device, limits: Limits, choice: ChosenDetector
     ) -> None:
         self.bundle, self.reading = bundle, Reading(limits, choice)
+        self._counted: set[str] = set()
         self._load = LoadModel(bundle=str(bundle.path), sha256=bundle.sha256, device=device)
         self._decoder = msgspec.msgpack.Decoder(InferenceAnswer)
         try:
@@ -324,11 +326,19 @@ class Classifying:
         return self.reading.read(image, request)
 
     def result(self, image: Request, prepared: Prepared) -> FrameResult:
-        """The complete result of an image that was just read."""
+        """The complete result of an image that was just read.
+
+        Of images that lie on each other, what the earlier one counted does not count again.
+        """
         classified = self.answer(prepared.n_crops)
+        path, card = os.path.abspath(image.path), self.bundle.card
+        prepared, classified, already = counted_once(
+            path, prepared, classified, card.prepare.pixels, self._counted.__contains__
+        )
+        self._counted.add(path)
         detector = self.reading.choice
         model = model_ref(self.bundle, self.loaded.provider, detector.name, detector.fingerprint)
         result = frame_result(
-            image.path, "file", prepared, classified, self.bundle.card, model, None
+            image.path, "file", prepared, classified, card, model, None, already_counted=already
         )
         return msgspec.structs.replace(result, timing_ms={**result.timing_ms, "record": 0.0})

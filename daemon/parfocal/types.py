@@ -217,8 +217,25 @@ class Fraction(msgspec.Struct, frozen=True, kw_only=True):
     high: UnitInterval
 
 
+class AlreadyCounted(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a frame earlier fields of its flask have counted, so that it does not count again.
+
+    `images`: the file names of those fields. `n_finds`: everything found there, all of it in
+    `rejected`. `share` is that of the area in which a field counts cells, because a crop around
+    them lies in it; `frame_share` that of the whole frame.
+    """
+
+    images: tuple[str, ...]
+    n_finds: int
+    share: UnitInterval
+    frame_share: UnitInterval
+
+
 class Density(msgspec.Struct, frozen=True, kw_only=True):
-    """Cells per square millimetre of frame, with its 95 % interval."""
+    """Cells per square millimetre of frame, with its 95 % interval.
+
+    Of a frame that lies on earlier ones, those cells and that area that were not counted before.
+    """
 
     cells_per_mm2: float
     low: float
@@ -248,7 +265,9 @@ class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     QR codes are looked for. `shift` looks at all classified cells, abstained ones too; it is None
     without cells, or when the model's card has no rule for it. `phenotypes` has every phenotype of
     the card, and `unlike any` last, among all classified cells, abstained ones too; its intervals
-    speak of this frame only. It is None when the card has none.
+    speak of this frame only. It is None when the card has none. `already_counted` is None for a
+    frame that lies on no earlier one; `image.source` is `camera` for a frame that parfocal's camera
+    child kept, else `folder`, or `file` on the command line.
     """
 
     image: ImageRef
@@ -265,6 +284,7 @@ class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 1
     shift: Shift | None = None
     phenotypes: dict[str, Fraction] | None = None
+    already_counted: AlreadyCounted | None = None
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -353,7 +373,8 @@ class Trend(msgspec.Struct, frozen=True, kw_only=True):
 class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Running totals of a flask session: body of `parfocal.flask/1`.
 
-    Intervals take frames as clusters (`parfocal.intervals`). `open` is false in the last verdict
+    Intervals take frames as clusters (`parfocal.intervals`). What two fields show counts once, so
+    `n_rejected` leaves out what was `already_counted`. `open` is false in the last verdict
     of a session. `composition` counts accepted cells as they were answered. `shift`, `phenotypes`
     and what follows look at all cells that the present model classified, abstained ones too;
     `phenotypes` has every phenotype of its card, and `unlike any` last, and is None when the card

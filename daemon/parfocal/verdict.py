@@ -33,8 +33,8 @@ MIN_PAUSE_S = 1.0
 """A flask's totals are published at most this often while frames come."""
 
 
-NO_CELLS = (ObjectReason.DEBRIS, ObjectReason.UNSURE)
-"""Finds that cover area without being cells."""
+NO_CELLS = (ObjectReason.DEBRIS, ObjectReason.UNSURE, ObjectReason.ALREADY_COUNTED)
+"""Finds that cover area without being cells, or with that of an earlier field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Yardstick:
 class Totals:
     """What one session's frames have shown so far; one entry a frame in every list.
 
+    `densities` and `covered` have a pair (value, weight): the area of the frame in um2 that was new
+    to the flask, and of a frame without any they have no entry.
     `novelty`, (cells, sum of their novelty) of each frame, `answers`, the number of classified
     cells answered as each class, and `phenotypes`, the number of cells of each, have a list for
     each model, by its hash: those of different models cannot be added.
@@ -72,14 +74,14 @@ class Totals:
 
     accepted: list[int] = field(default_factory=list)
     hits: dict[str, list[int]] = field(default_factory=dict)
-    densities: list[float] = field(default_factory=list)
+    densities: list[tuple[float, float]] = field(default_factory=list)
     n_abstained: int = 0
     n_rejected: int = 0
     novelty: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     phenotypes: dict[str, list[dict[str, int]]] = field(default_factory=dict)
     answers: dict[str, list[dict[str, int]]] = field(default_factory=dict)
     blurred: list[bool] = field(default_factory=list)
-    covered: list[float] = field(default_factory=list)
+    covered: list[tuple[float, float]] = field(default_factory=list)
     looks: dict[tuple[object, ...], tuple[Declared | None, Contamination | None]] = field(
         default_factory=dict
     )
@@ -94,15 +96,20 @@ class Totals:
         self.accepted.append(sum(counts.values()))
         for label, hits in self.hits.items():
             hits.append(counts.get(label, 0))
-        self.densities.append(result.density.cells_per_mm2)
+        share, frame_share, n_before = told_before(result)
+        area_um2 = frame_um2(result)
+        if share < 1:
+            self.densities.append((result.density.cells_per_mm2, (1 - share) * area_um2))
         self.n_abstained += result.n_abstained
-        self.n_rejected += result.n_rejected
+        self.n_rejected += result.n_rejected - n_before
         novelties = [cell.novelty for cell in result.cells]
         self.novelty.setdefault(result.model.sha256, []).append((len(novelties), sum(novelties)))
         answered = Counter(cell.label for cell in result.cells)
         self.answers.setdefault(result.model.sha256, []).append(dict(answered))
         self.blurred.append("out_of_focus" in result.quality.flags)
-        self.covered.append(covered(result))
+        if frame_share < 1:
+            new_um2 = (1 - frame_share) * area_um2
+            self.covered.append((min(1.0, covered_um2(result) / new_um2), new_um2))
         if result.phenotypes is not None:
             named = {name: fraction.n for name, fraction in result.phenotypes.items()}
             self.phenotypes.setdefault(result.model.sha256, []).append(named)
@@ -192,13 +199,13 @@ class Totals:
     def _confluence(self) -> Confluence | None:
         if len(self.covered) < 2:
             return None
-        mean, low, high = clustered_mean(self.covered)
+        mean, low, high = clustered_mean(*zip(*self.covered, strict=True))
         return Confluence(fraction=min(1.0, mean), low=min(1.0, low), high=min(1.0, high))
 
     def _density(self) -> Density | None:
         if len(self.densities) < 2:  # one frame says nothing about the flask's other places
             return None
-        mean, low, high = clustered_mean(self.densities)
+        mean, low, high = clustered_mean(*zip(*self.densities, strict=True))
         return Density(cells_per_mm2=mean, low=low, high=high)
 
 
@@ -209,12 +216,22 @@ def share(hits: list[int], cells: list[int]) -> Fraction:
     return Fraction(n=n, fraction=n / total if total else 0.0, low=low, high=high)
 
 
-def covered(result: FrameResult) -> float:
-    """Share of a frame's area that its cells cover, also those that were not classified."""
-    area = sum(cell.area_um2 for cell in result.cells)
-    area += sum(r.area_um2 for r in result.rejected if r.reason not in NO_CELLS)
+def told_before(result: FrameResult) -> tuple[float, float, int]:
+    """What earlier fields told already of a frame: its share, and number of finds."""
+    before = result.already_counted
+    return (before.share, before.frame_share, before.n_finds) if before else (0.0, 0.0, 0)
+
+
+def frame_um2(result: FrameResult) -> float:
+    """Area that a frame shows."""
     image = result.image
-    return min(1.0, area / (image.width_px * image.height_px * image.um_per_px**2))
+    return image.width_px * image.height_px * image.um_per_px**2
+
+
+def covered_um2(result: FrameResult) -> float:
+    """Area that cells of a frame cover, also those that were not classified."""
+    area = sum(cell.area_um2 for cell in result.cells)
+    return area + sum(r.area_um2 for r in result.rejected if r.reason not in NO_CELLS)
 
 
 class Verdicts:
