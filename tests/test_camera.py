@@ -236,7 +236,7 @@ def test_the_newest_frame_is_kept_and_each_replaced_one_counted(tmp_path: Path) 
     camera = Counter()
     watcher = Watcher(lambda _: camera, all_taken)
     watcher(OpenCamera(camera=CameraSettings(), folder=str(tmp_path)))
-    busy = watcher(Look(wait_s=0.02))  # nothing may be kept: the reader has enough to do
+    busy = watcher(Look(wait_s=30, most_frames=5))  # nothing may be kept: the reader is busy
     assert isinstance(busy, Seen) and busy.held
     assert busy.n_replaced == len(busy.frame_s) - 1 == camera.n - 1 > 0
     kept = watcher(Keep())
