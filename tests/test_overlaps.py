@@ -29,7 +29,7 @@ from parfocal.gate.places import Overlap, inside, shared, turned
 from parfocal.inference import Classified
 from parfocal.intervals import density
 from parfocal.overlaps import counted_once, shares
-from parfocal.prepare import to_gray
+from parfocal.prepare import CROP_PX, to_gray
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import FileReason, ObjectReason
 from parfocal.results import frame_result, lca_rows
@@ -335,7 +335,7 @@ def test_the_totals_of_overlapping_frames_are_of_distinct_cells(
     assert told["images"] == [first.name] and told["n_finds"] >= 2
     again = [r for r in bodies[str(second)]["rejected"] if r["reason"] == "already_counted"]
     assert len(again) == told["n_finds"]
-    mm2 = FIELD[0] * FIELD[1] * 0.44**2 / 1e6
+    mm2 = (FIELD[0] - CROP_PX) * (FIELD[1] - CROP_PX) * 0.44**2 / 1e6
     assert whole["density"]["cells_per_mm2"] == pytest.approx(10 / ((2 - told["share"]) * mm2))
     assert counts([bodies.pop(str(copied))]) == [(6, None, "folder")]
     assert {b["image"]["source"] for b in bodies.values()} == {"camera"}

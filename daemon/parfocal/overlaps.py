@@ -15,7 +15,7 @@ from parfocal.inference import Classified
 from parfocal.prepare import PixelRules
 from parfocal.reader import Prepared
 from parfocal.reasons import ObjectReason
-from parfocal.results import lca_rows
+from parfocal.results import lca_rows, margin_of
 from parfocal.types import AlreadyCounted, Rejected
 
 Counts = Callable[[str], bool]
@@ -37,7 +37,7 @@ def counted_once(
         return prepared, classified, None
     overlaps = list(earlier.values())
     size = (prepared.height_px, prepared.width_px)
-    margin_px = rules.crop_px / 2 * rules.um_per_px / prepared.um_per_px
+    margin_px = margin_of(rules, prepared.um_per_px)
 
     def seen(points: list[tuple[float, float]]) -> list[bool]:
         there = np.array(points, np.float64).reshape(-1, 2)

@@ -2,17 +2,25 @@
 
 import math
 
+import numpy as np
+
 from parfocal.bundle import Bundle
 from parfocal.card import ClassifierCard
+from parfocal.gate.places import inside
 from parfocal.inference import Classified
 from parfocal.intervals import composition, density
 from parfocal.phenotypes import answers
+from parfocal.prepare import PixelRules
 from parfocal.reader import Prepared
+from parfocal.reasons import ObjectReason
 from parfocal.shift import shift
 from parfocal.types import AlreadyCounted, Cell, FlaskRef, FrameResult, ImageRef, ModelRef
 
 LEAST_MM2 = 1e-6
 """Of a frame without new area: nothing can be said about its density, but in finite numbers."""
+
+UNCLASSIFIED_CELLS = (ObjectReason.CLUMP, ObjectReason.OVER_LIMIT)
+"""Finds that are cells, although none was classified."""
 
 
 def model_ref(bundle: Bundle, provider: str, detector: str, detector_fingerprint: str) -> ModelRef:
@@ -87,9 +95,8 @@ def frame_result(
     accepted = [cell for cell in cells if cell.accepted]
     counts = {label: sum(c.label == label for c in accepted) for label in card.classes}
     named = {name: sum(c.phenotype == name for c in cells) for name in answers(card.phenotypes)}
-    side_mm = prepared.um_per_px / 1000
+    n_counted, counted_mm2 = counted(prepared, card.prepare.pixels)
     new = 1 - already_counted.share if already_counted else 1.0
-    area_mm2 = max(LEAST_MM2, new * prepared.width_px * prepared.height_px * side_mm**2)
     return FrameResult(
         image=ImageRef(
             path=path,
@@ -109,13 +116,32 @@ def frame_result(
         composition=composition(counts),
         n_abstained=len(cells) - len(accepted),
         n_rejected=len(prepared.rejected),
-        density=density(len(cells), area_mm2),
+        density=density(n_counted, max(LEAST_MM2, new * counted_mm2)),
         timing_ms={**prepared.timing_ms, "infer": classified.infer_ms},
         revision=revision,
         shift=shift([(len(cells), sum(cell.novelty for cell in cells))], card.shift),
         phenotypes=composition(named) or None,
         already_counted=already_counted,
     )
+
+
+def counted(prepared: Prepared, rules: PixelRules) -> tuple[int, float]:
+    """Cells in the part of a frame in which cells can be classified, and its area in mm2.
+
+    Within half a crop of the border none can, and an object there may be cut: border and finds in
+    it count neither way. Cells of clumps, as estimated, and cells over the limit count.
+    """
+    size, margin_px = (prepared.height_px, prepared.width_px), margin_of(rules, prepared.um_per_px)
+    more = [one for one in prepared.rejected if one.reason in UNCLASSIFIED_CELLS]
+    there = inside(np.array([(one.x_px, one.y_px) for one in more]).reshape(-1, 2), size, margin_px)
+    n = sum(one.n_cells or 1 for one, counts in zip(more, there, strict=True) if counts)
+    sides_mm = [max(0.0, side - 2 * margin_px) * prepared.um_per_px / 1000 for side in size]
+    return len(prepared.chosen) + n, math.prod(sides_mm)
+
+
+def margin_of(rules: PixelRules, um_per_px: float) -> float:
+    """Half a crop, in pixels of an image of this scale."""
+    return rules.crop_px / 2 * rules.um_per_px / um_per_px
 
 
 def lca_rows(classified: Classified, n: int) -> list[bytes]:

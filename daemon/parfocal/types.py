@@ -232,8 +232,9 @@ class AlreadyCounted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Density(msgspec.Struct, frozen=True, kw_only=True):
-    """Cells per square millimetre of frame, with its 95 % interval.
+    """Cells per square millimetre, those in clumps (as estimated) too, with its 95 % interval.
 
+    Of the part of the frame in which cells can be classified: not within half a crop of its border.
     Of a frame that lies on earlier ones, those cells and that area that were not counted before.
     """
 
