@@ -8,13 +8,15 @@ from parfocal_training.cropset import CropSet
 from parfocal_training.experiments import designs
 from parfocal_training.experiments.designs import Run
 from parfocal_training.experiments.newflask import new_flask
+from parfocal_training.experiments.unknown import units_of, unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Experiment:
     """One experiment; `paper` holds the paper's accuracy for series that it names likewise.
 
-    `unit` is what its intervals draw again: whole flasks, or fields where it never leaves a flask.
+    `unit` is what its intervals draw again: whole flasks, fields where it never leaves a flask, or
+    what the design holds out. `novelty`: it asks how strange lines are that were never seen.
     """
 
     name: str
@@ -22,8 +24,9 @@ class Experiment:
     found: str
     design: Callable[[CropSet, int, int, str], list[Run]]
     repeats: int
-    unit: Literal["flask", "field"] = "flask"
+    unit: Literal["flask", "field", "held-out part"] = "flask"
     paper: dict[str, float] = field(default_factory=dict)
+    novelty: bool = False
 
 
 def _whole(
@@ -82,6 +85,16 @@ EXPERIMENTS = {
             _whole(new_flask),
             repeats=1,
         ),
+        Experiment(
+            "unknown",
+            "Is a cell line noticed that no network has seen, and are many lines told apart? "
+            "(beyond the paper)",
+            "not asked: its networks answer with one of the lines they know, whatever they see",
+            _whole(unknown),
+            repeats=1,
+            unit="held-out part",
+            novelty=True,
+        ),
     )
 }
 
@@ -90,4 +103,6 @@ def units(one: Experiment, crop_set: CropSet) -> tuple[str, ...]:
     """For each crop, what an interval of this experiment draws again."""
     if one.unit == "flask":
         return crop_set.groups
+    if one.unit == "held-out part":
+        return units_of(crop_set)
     return tuple(designs.unit_of(row, "field") for row in crop_set.index.rows)

@@ -29,6 +29,8 @@ from parfocal_training.experiments.running import (
     seconds_a_crop,
 )
 from parfocal_training.experiments.summary import SeriesFigures, figures
+from parfocal_training.experiments.unknown_figures import UnknownFigures, unknown_figures
+from parfocal_training.experiments.unknown_scores import SHIPPED
 from parfocal_training.jsonlines import emit
 from parfocal_training.mixed import command as mixed
 from parfocal_training.options import (
@@ -116,8 +118,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     order = {run.name: i for i, run in enumerate(runs)}
     results.sort(key=lambda result: order[result.name])
     series = figures(results, crop_set, options.seed, units(one, crop_set))
-    report.write(options.out, one, plan, results, series, crop_set)
-    _say_figures(options, console, series)
+    novelty = unknown_figures(results, crop_set, options.seed) if one.novelty else []
+    report.write(options.out, one, plan, results, series, crop_set, novelty)
+    _say_figures(options, console, series, novelty)
 
 
 def _devices(names: Sequence[str]) -> tuple[str, ...]:
@@ -200,7 +203,7 @@ def _watched(
 
 def _accuracies(result: RunResult) -> dict[str, float]:
     out = {}
-    for test in result.tests:
+    for test in (test for test in result.tests if test.known):
         for variant, logits in test.logits.items():
             right = [
                 max(range(len(row)), key=row.__getitem__) == label
@@ -211,10 +214,13 @@ def _accuracies(result: RunResult) -> dict[str, float]:
 
 
 def _say_figures(
-    options: argparse.Namespace, console: Console, series: Sequence[SeriesFigures]
+    options: argparse.Namespace,
+    console: Console,
+    series: Sequence[SeriesFigures],
+    novelty: Sequence[UnknownFigures],
 ) -> None:
     if options.json:
-        for one in series:
+        for one in (*series, *novelty):
             emit(one)
         return
     table = Table("series", "answered", "tests", "cells", "accuracy (%)", "95 % interval",
@@ -231,4 +237,20 @@ def _say_figures(
             f"{100 * one.flask_accuracy:.0f}",
         )
     console.print(table)
+    if novelty:
+        console.print(_novelty_table(novelty))
     console.print(f"report in {options.out / 'report.html'}")
+
+
+def _novelty_table(novelty: Sequence[UnknownFigures]) -> Table:
+    table = Table("left out", "AUROC of cells", "of images", "refused (%)", "known lines",
+                  "balanced accuracy (%)", "images by vote (%)")  # fmt: skip
+    for one in novelty:
+        score = one.novelty.get(SHIPPED)
+        parts = ("", "", "")
+        if score:
+            parts = (f"{score.cells.value:.3f}", f"{score.images.value:.3f}",
+                     f"{100 * score.refused.value:.0f}")  # fmt: skip
+        accuracy = [f"{100 * part.value:.1f}" for part in (one.cells, one.images)]
+        table.add_row(one.left_out, *parts, str(one.classes), *accuracy)
+    return table

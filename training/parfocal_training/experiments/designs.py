@@ -33,7 +33,8 @@ class HeldOut:
 class Run:
     """One network: its training cells, what it must tell apart, and its tests.
 
-    `recipe` None takes that of the experiment.
+    `recipe` None takes that of the experiment. `novelty`: also measure how far the asked cells lie
+    from those of training; no other cell is then shown to the network, labelled or not.
     """
 
     name: str
@@ -44,12 +45,13 @@ class Run:
     target: str = "cell_line"
     classes: tuple[str, ...] = ()
     recipe: Recipe | None = None
+    novelty: bool = False
 
     def labels(self, crop_set: CropSet, cells: Ints) -> Ints:
-        """Class of these cells: (n,)."""
+        """Class of these cells, -1 for what the network does not know: (n,)."""
         number = {name: i for i, name in enumerate(self.classes)}
         rows = crop_set.index.rows
-        return np.array([number[target_of(rows[i], self.target)] for i in cells], np.int64)
+        return np.array([number.get(target_of(rows[i], self.target), -1) for i in cells], np.int64)
 
 
 def target_of(row: CropRow, target: str) -> str:

@@ -7,6 +7,7 @@ import msgspec
 
 from parfocal_training.adapt import Variant
 from parfocal_training.experiments.designs import Run
+from parfocal_training.novelty import COPIES
 from parfocal_training.recipe import Recipe
 
 
@@ -35,13 +36,15 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     networks: int
     tests: int
     crop_steps: int
+    crops_answered: int
     seconds_a_crop: float
     processes: int
 
     @property
     def seconds(self) -> float:
         """Expected duration with all processes at work."""
-        return self.crop_steps * self.seconds_a_crop / self.processes
+        forward = self.crops_answered / 3  # as a rule the way back costs twice the way forth
+        return (self.crop_steps + forward) * self.seconds_a_crop / self.processes
 
 
 def crop_steps(runs: Sequence[Run], recipe: Recipe) -> int:
@@ -53,12 +56,27 @@ def crop_steps(runs: Sequence[Run], recipe: Recipe) -> int:
     return total
 
 
+def crops_answered(runs: Sequence[Run], recipe: Recipe) -> int:
+    """Crops that a network answers without learning: its tests, the first one every epoch too.
+
+    Where novelty is measured, training cells and their copies as well.
+    """
+    total = 0
+    for run in runs:
+        epochs = (run.recipe or recipe).for_crops(len(run.train)).epochs
+        sizes = [len(test.cells) for test in run.tests]
+        total += sum(sizes) + epochs * sum(sizes[:1])
+        total += (1 + COPIES) * len(run.train) + sum(sizes) if run.novelty else 0
+    return total
+
+
 def cost(runs: Sequence[Run], recipe: Recipe, seconds_a_crop: float, processes: int) -> Cost:
     """The cost of these runs."""
     return Cost(
         networks=len(runs),
         tests=sum(len(run.tests) for run in runs),
         crop_steps=crop_steps(runs, recipe),
+        crops_answered=crops_answered(runs, recipe),
         seconds_a_crop=seconds_a_crop,
         processes=min(processes, max(1, len(runs))),
     )

@@ -7,10 +7,12 @@ import msgspec
 
 from parfocal_training.cropset import CropSet
 from parfocal_training.experiments import figures as draw
+from parfocal_training.experiments import unknown_report
 from parfocal_training.experiments.catalogue import Experiment
 from parfocal_training.experiments.plan import ExperimentPlan
 from parfocal_training.experiments.running import RunResult
 from parfocal_training.experiments.summary import SeriesFigures, matrix
+from parfocal_training.experiments.unknown_figures import UnknownFigures
 from parfocal_training.report import Report
 from parfocal_training.write import write_whole
 
@@ -27,8 +29,9 @@ def write(
     results: Sequence[RunResult],
     series: Sequence[SeriesFigures],
     crop_set: CropSet,
+    novelty: Sequence[UnknownFigures] = (),
 ) -> None:
-    """Write `report.html` and `figures.json`."""
+    """Write `report.html` and `figures.json`, and `novelty.json` if novelty was asked."""
     report = Report(f"Experiment {experiment.name}: {crop_set.index.data}")
     report.paragraph(experiment.question)
     report.paragraph(f"The paper (Yao, Rochman and Sun 2019): {experiment.found}.")
@@ -36,7 +39,7 @@ def write(
         report.warning(warning)
     report.heading("Accuracy")
     chance = 1 / len(results[0].classes)
-    unit = experiment.unit if experiment.unit == "field" else crop_set.index.group_kind
+    unit = crop_set.index.group_kind if experiment.unit == "flask" else experiment.unit
     report.figure(
         draw.bars(series, chance, experiment.paper),
         "Accuracy of each series: mean over its tests, 95 % interval from drawing "
@@ -50,6 +53,9 @@ def write(
         for variant, (rows, columns, values) in tables.items():
             caption = f"Mean accuracy, answered '{variant}'; empty fields were not tested."
             report.figure(draw.heat(rows, columns, values), caption)
+    if novelty:
+        unknown_report.add(report, novelty, results, crop_set)
+        write_whole(folder / "novelty.json", msgspec.json.format(msgspec.json.encode(novelty)))
     report.heading("Training")
     report.figure(
         draw.curves(results),

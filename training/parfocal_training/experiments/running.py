@@ -17,9 +17,10 @@ import msgspec
 import numpy as np
 import torch
 
+from parfocal.card import Novelty
 from parfocal.normalize import Reference
 from parfocal_training import checkpoint as store
-from parfocal_training import cropset
+from parfocal_training import cropset, novelty
 from parfocal_training.adapt import Variant, answers
 from parfocal_training.cropset import CropSet
 from parfocal_training.errors import DataError
@@ -28,18 +29,28 @@ from parfocal_training.model import ConvNet, ConvNetConfig, config_of
 from parfocal_training.pretraining import pretrain
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import mean_and_sd, medoid_reference
-from parfocal_training.train import Epoch, Labelled, begin, train
+from parfocal_training.train import Epoch, Labelled, answer, begin, train
 from parfocal_training.write import write_whole
 
 
 class HeldOutResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers to one test: logits [cell][class] of each way to answer, and the truth."""
+    """Answers to one test: logits [cell][class] of each way to answer, and the truth.
+
+    A label of -1 is a class that the network does not know. `distances`, where novelty is measured:
+    LCA distance of each cell to the nearest class.
+    """
 
     series: str
     on: str
     cells: tuple[int, ...]
     labels: tuple[int, ...]
     logits: dict[str, tuple[tuple[float, ...], ...]]
+    distances: tuple[float, ...] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the answers can be right."""
+        return min(self.labels, default=0) >= 0
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +105,8 @@ def trained(
     if progress.exists():
         history = store.restore_progress(state, tag, progress)
     elif recipe.pretraining:
-        pretrain(state, crop_set, recipe, reference, run.seed)
+        shown = crop_set.of(run.train) if run.novelty else crop_set
+        pretrain(state, shown, recipe, reference, run.seed)
     test = run.tests[0] if run.tests else None
     held_out = labelled(crop_set, run, test.cells, device) if test else None
     for epoch in train(state, crops, held_out, recipe, reference):
@@ -109,10 +121,16 @@ def execute(crop_set: CropSet, job: Job) -> RunResult:
     progress = job.folder / f"{run.name}.progress"
     tag = f"{job.plan} {run.name}"
     model, reference, history = trained(crop_set, run, job.recipe, device, progress, tag)
+    around = _neighbourhood(crop_set, run, job.recipe, model, reference) if run.novelty else None
     tests = []
     for test in run.tests:
         asked = labelled(crop_set, run, test.cells, device)
         given = answers(model, asked, reference, job.variants)
+        distances = None
+        if around is not None:
+            lca = answer(model, asked.crops, reference)[1]
+            apart = novelty.distances(around, lca, len(run.classes))
+            distances = tuple(float(f"{value:.6g}") for value in apart)
         tests.append(
             HeldOutResult(
                 series=test.series,
@@ -120,6 +138,7 @@ def execute(crop_set: CropSet, job: Job) -> RunResult:
                 cells=tuple(int(i) for i in test.cells),
                 labels=tuple(int(v) for v in asked.labels.tolist()),
                 logits={name: _rounded(logits) for name, logits in given.items()},
+                distances=distances,
             )
         )
     result = RunResult(
@@ -135,6 +154,16 @@ def execute(crop_set: CropSet, job: Job) -> RunResult:
     write_whole(job.folder / f"{run.name}.json", msgspec.json.encode(result))
     progress.unlink(missing_ok=True)
     return result
+
+
+def _neighbourhood(
+    crop_set: CropSet, run: Run, recipe: Recipe, model: ConvNet, reference: Reference
+) -> Novelty:
+    """What the training cells look like to the network, as a model card would carry it."""
+    device = next(model.parameters()).device
+    crops = labelled(crop_set, run, run.train, device)
+    generator = torch.Generator(device).manual_seed(run.seed)
+    return novelty.neighbourhood(model, crops, recipe, reference, generator)
 
 
 def _rounded(logits: torch.Tensor) -> tuple[tuple[float, ...], ...]:

@@ -60,7 +60,7 @@ class Answered:
 
 
 def answered(results: Sequence[RunResult], variant: str) -> list[Answered]:
-    """Every test of every run, answered in one way."""
+    """Every test of every run whose answers can be right, answered in one way."""
     return [
         Answered(
             run,
@@ -71,6 +71,7 @@ def answered(results: Sequence[RunResult], variant: str) -> list[Answered]:
         )
         for run in results
         for test in run.tests
+        if test.known
     ]
 
 
