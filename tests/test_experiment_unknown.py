@@ -188,9 +188,9 @@ def test_images_of_one_kind_are_told_apart_by_chance_only() -> None:
     for _ in range(200):
         images = np.repeat(np.arange(8), 6)
         novelty = rng.normal(0, 1, 8)[images] + rng.normal(0, 1, 48)
-        kinds = [Scored(novelty[some], images[some], images[some])
-                 for some in (images < 5, images >= 5)]  # fmt: skip
-        areas.append(image_auroc(*kinds, weights, others)[0])
+        known, strange = (Scored(novelty[some], images[some], images[some])
+                          for some in (images < 5, images >= 5))  # fmt: skip
+        areas.append(image_auroc(known, strange, weights, others)[0])
     assert np.mean(areas) == pytest.approx(0.5, abs=4 * np.std(areas) / 200**0.5)
 
 

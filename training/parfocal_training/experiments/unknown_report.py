@@ -64,9 +64,9 @@ def said(crop_set: CropSet) -> list[str]:
         "cell of the line never seen (or an image, by the mean rank of its cells) is more novel "
         "than one of a known line: 0.5 is guessing. Novelty is the distance of the last "
         "activations (LCA) to the nearest class, as models carry it; max softmax and energy are "
-        "AUROC of cells by the logits. Refused: cells never seen that are more novel than 95 % of the known ones. "
-        "Intervals draw held-out groups or images again, the lines being given; one image or group "
-        "shows no spread."
+        "AUROC of cells by the logits. Refused: cells never seen that are more novel than 95 % "
+        "of the known ones. Intervals draw held-out groups or images again, the lines being "
+        "given; one image or group shows no spread."
     ]
     if single:
         out.append(

@@ -61,9 +61,8 @@ def rank(known: Floats, novelty: Floats) -> Floats:
     known cells, so that comparisons with more and with fewer of them agree.
     """
     ordered = np.sort(known)
-    places = sum(np.searchsorted(ordered, novelty, side) for side in ("left", "right"))
-    share: Floats = places / (2 * len(known))
-    return share
+    below, upto = (np.searchsorted(ordered, novelty, side) for side in ("left", "right"))
+    return (below + upto) / (2 * len(known))
 
 
 def auroc(known: Scored, strange: Scored, weights: Floats, others: Floats) -> Floats:
