@@ -36,7 +36,7 @@ class Desk:
         self.source = FolderSource(home, self.journal, lambda: None, polled=True)
         endpoints = Endpoints(f"ipc://{home}/live", f"ipc://{home}/replay")
         self.recorder = Recorder(self.journal, endpoints, bundle)
-        self.bundle, self.home = bundle, home
+        self.bundle, self.home, self.detector = bundle, home, "classical"
 
     def claim(self, name: str, session: str | None = None) -> Claim:
         with self.journal.transaction():
@@ -47,14 +47,14 @@ class Desk:
         return claim
 
     def model(self) -> ModelRef:
-        return model_ref(self.bundle, "CPUExecutionProvider", "classical", "f")
+        return model_ref(self.bundle, "CPUExecutionProvider", self.detector, "f")
 
     def record(self, claim: Claim, prepared: Prepared, classified: Classified) -> None:
         """As the daemon does it, with its guard."""
         loaded = Loaded(provider="CPUExecutionProvider", golden_deviation=0, load_ms=0)
         daemon = SimpleNamespace(
             workers=SimpleNamespace(loaded=loaded),
-            detector=SimpleNamespace(name="classical", fingerprint="f"),
+            detector=SimpleNamespace(name=self.detector, fingerprint="f"),
             bundle=self.bundle, recorder=self.recorder, source=self.source,
         )  # fmt: skip
         Daemon._record(cast(Any, daemon), Job(claim, 0), prepared, classified)

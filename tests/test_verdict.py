@@ -19,7 +19,7 @@ from parfocal.contamination import contamination, critical_rate, exceeds
 from parfocal.declared import ERROR, LOOKS, LOOKS_Z, class_of, declared, look_at
 from parfocal.follow import one_line
 from parfocal.notebook.entry import Entry, composition_rows, facts, warnings
-from parfocal.trend import LEAST_PASSAGES, control, trend
+from parfocal.trend import LEAST_PASSAGES, Earlier, control, trend
 from parfocal.types import Density, FlaskRef, FlaskVerdict, Shift
 from parfocal.verdict import Totals, Yardstick
 
@@ -271,7 +271,7 @@ def passage(number: int, per_mm2: float, shift: Shift | None = None) -> FlaskVer
 
 
 def test_a_trend_needs_three_earlier_passages_and_says_so() -> None:
-    earlier = [passage(n, 100 + n) for n in range(1, 3)]
+    earlier = Earlier(tuple(passage(n, 100 + n) for n in range(1, 3)))
     found = trend(passage(9, 100), earlier)
     assert found is not None and found.n_passages == 2 and not found.figures
     assert f"{LEAST_PASSAGES} are needed" in found.text
@@ -284,7 +284,7 @@ def as_dict(verdict: FlaskVerdict) -> dict[str, Any]:
 
 
 def test_a_figure_outside_its_limits_is_named() -> None:
-    earlier = [passage(n, 100 + n % 3) for n in range(1, 9)]
+    earlier = Earlier(tuple(passage(n, 100 + n % 3) for n in range(1, 9)))
     usual, odd = (trend(passage(9, value), earlier) for value in (101.0, 140.0))
     assert usual is not None and not usual.figures["cells per mm2"].outside
     assert odd is not None and odd.figures["cells per mm2"].outside

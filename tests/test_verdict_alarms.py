@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from test_recorder import Desk, classified, prepared
 from parfocal.alarms import CLEAR_AFTER, SET_AFTER, changes
 from parfocal.bundle import load
 from parfocal.card import Confusion
+from parfocal.publish import FlaskAnswer, FlaskClose
 from parfocal.sidecar import DeclaredFlask
 from parfocal.types import Alarm, FlaskRef
 
@@ -113,16 +115,61 @@ def test_a_flask_as_declared_raises_no_alarm(desk: Desk) -> None:
     assert verdict["trend"]["n_passages"] == 0 and verdict["corrected"]["alpha"]["n"] == 160
 
 
-def test_earlier_passages_of_the_line_make_a_trend(desk: Desk) -> None:
-    for passage in range(1, 6):
+def keep_passages(desk: Desk, numbers: range) -> list[dict[str, Any]]:
+    """Flasks of three frames, closed one after the other; the trend in each last verdict."""
+    for passage in numbers:
         session = open_flask(desk, "alpha", passage)
         show(desk, session, "alpha", range(100 * passage, 100 * passage + 3))
-        with desk.recorder.journaled() as messages:
-            messages += desk.recorder._verdict(desk.recorder.sessions.close())
+        assert isinstance(desk.recorder.command(FlaskClose(f"close-{passage}")), FlaskAnswer)
     bodies = desk.rows("SELECT body FROM message WHERE topic = 'flask/test/' ORDER BY seq")
-    trends = [json.loads(body)["trend"] for (body,) in bodies]
-    assert [one["n_passages"] for one in trends[:: len(trends) // 5]] == [0, 1, 2, 3, 4]
+    verdicts = [json.loads(body) for (body,) in bodies]
+    last = {one["flask"]["passage"]: one["trend"] for one in verdicts if not one["open"]}
+    return [last[number] for number in numbers]
+
+
+def test_earlier_passages_of_the_line_make_a_trend(desk: Desk) -> None:
+    trends = keep_passages(desk, range(1, 6))
+    assert [one["n_passages"] for one in trends] == [0, 1, 2, 3, 4]
     assert "cells per mm2" in trends[-1]["figures"]
+
+
+def changed(desk: Desk, what: str) -> None:
+    """The rig as it is after it was given another model, preparation or detector."""
+    model = desk.model()
+    if what == "model":
+        desk.bundle = desk.recorder.bundle = replace(desk.bundle, sha256="f" * 64)
+        desk.recorder.yardstick = replace(desk.recorder.yardstick, model_sha256="f" * 64)
+    elif what == "preparation":
+        card = desk.bundle.card
+        prepare = msgspec.structs.replace(card.prepare, fingerprint="other")
+        card = msgspec.structs.replace(card, prepare=prepare)
+        desk.bundle = desk.recorder.bundle = replace(desk.bundle, card=card)
+    else:
+        desk.detector = "other"
+    assert desk.model() != model
+
+
+@pytest.mark.parametrize("what", ["model", "preparation", "detector"])
+def test_passages_that_were_scored_in_another_way_are_left_out_and_said(
+    desk: Desk, what: str
+) -> None:
+    keep_passages(desk, range(1, 4))
+    changed(desk, what)
+    fourth, fifth = keep_passages(desk, range(4, 6))
+    assert (fourth["n_passages"], fourth["n_other_model"], fourth["figures"]) == (0, 3, {})
+    assert (fifth["n_passages"], fifth["n_other_model"]) == (1, 3)
+    assert "3 scored by another model or preparation left out" in fifth["text"]
+
+
+def test_a_passage_in_which_the_model_changed_is_left_out(desk: Desk) -> None:
+    keep_passages(desk, range(1, 4))
+    session = open_flask(desk, "alpha", 4)
+    show(desk, session, "alpha", range(400, 403))
+    changed(desk, "model")
+    show(desk, session, "alpha", range(403, 406))
+    assert isinstance(desk.recorder.command(FlaskClose("close")), FlaskAnswer)
+    (fifth,) = keep_passages(desk, range(5, 6))
+    assert (fifth["n_passages"], fifth["n_other_model"]) == (0, 4)
 
 
 def test_a_person_reads_of_the_wrong_line_at_the_terminal(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ class Recorder:
     def _verdict(self, flask: FlaskRef) -> list[Message]:
         """The flask's totals, and the alarms that they set or clear."""
         totals, session = self.verdicts.of(flask.session), flask.session
-        verdict = totals.against(flask, self.yardstick, self.passages.before(flask))
+        verdict = totals.against(flask, self.yardstick, self.passages.alike(flask))
         messages = [self.journal.append("flask", verdict)]
         told, history = self.told.of(session), totals.history(flask, self.yardstick)
         for alarm in changes(flask, told, history, iso(self.journal.now())):

@@ -8,6 +8,7 @@ figure counts too.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from parfocal.intervals import Z_95, student_quantile
 from parfocal.types import Control, Density, FlaskVerdict, Fraction, Trend
@@ -18,6 +19,26 @@ LIMIT_TAIL = 0.005
 
 Figures = dict[str, tuple[float, float]]
 """Name of a figure to its value and standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Passages that a flask can be compared with.
+
+    Parameters
+    ----------
+    verdicts : tuple of FlaskVerdict
+        Last totals of closed sessions of the same line, scored by the same model with the same
+        preparation, each another flask.
+    n_other_model : int
+        Sessions of the line that were scored, wholly or in part, in another way.
+    """
+
+    verdicts: tuple[FlaskVerdict, ...] = ()
+    n_other_model: int = 0
+
+
+ALONE = Earlier()
 
 
 def figures(verdict: FlaskVerdict) -> Figures:
@@ -42,28 +63,31 @@ def _share(f: Fraction) -> tuple[float, float]:
     return f.fraction, (f.high - f.low) / (2 * Z_95)
 
 
-def trend(verdict: FlaskVerdict, earlier: Sequence[FlaskVerdict]) -> Trend | None:
+def trend(verdict: FlaskVerdict, earlier: Earlier = ALONE) -> Trend | None:
     """The flask's figures with their control limits; None when no line was declared.
 
     Parameters
     ----------
     verdict : FlaskVerdict
         Totals of this flask.
-    earlier : sequence of FlaskVerdict
-        Last totals of closed sessions of the same line, each another flask.
+    earlier : Earlier
+        What it is compared with.
     """
     line = verdict.flask.cell_line
     if line is None:
         return None
-    known = [figures(one) for one in earlier if one.n_frames >= LEAST_FRAMES]
+    known = [figures(one) for one in earlier.verdicts if one.n_frames >= LEAST_FRAMES]
+    controls: dict[str, Control] = {}
     if len(known) < LEAST_PASSAGES:
         text = f"{len(known)} earlier passages of {line}, {LEAST_PASSAGES} are needed for a trend"
-        return Trend(n_passages=len(known), text=text)
-    if verdict.n_frames < LEAST_FRAMES:
+    elif verdict.n_frames < LEAST_FRAMES:
         text = f"too few fields to compare with {len(known)} earlier passages of {line}"
-        return Trend(n_passages=len(known), text=text)
-    controls = dict(_controls(figures(verdict), known))
-    return Trend(n_passages=len(known), text=_text(line, len(known), controls), figures=controls)
+    else:
+        controls = dict(_controls(figures(verdict), known))
+        text = _text(line, len(known), controls)
+    out = earlier.n_other_model
+    text += f"; {out} scored by another model or preparation left out" if out else ""
+    return Trend(n_passages=len(known), n_other_model=out, text=text, figures=controls)
 
 
 def _controls(now: Figures, known: Sequence[Figures]) -> Iterator[tuple[str, Control]]:

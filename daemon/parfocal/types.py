@@ -364,11 +364,16 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trend(msgspec.Struct, frozen=True, kw_only=True):
-    """A flask beside earlier passages of its line; `figures` is empty when they are too few."""
+    """A flask beside earlier passages of its line; `figures` is empty when they are too few.
+
+    `n_passages` were scored by the same model with the same preparation and detector;
+    `n_other_model` were not, and are left out.
+    """
 
     n_passages: int
     text: str
     figures: dict[str, Control] = {}
+    n_other_model: int = 0
 
 
 class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):

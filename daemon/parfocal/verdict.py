@@ -16,7 +16,7 @@ from parfocal.intervals import clustered, clustered_mean
 from parfocal.journal import Journal
 from parfocal.reasons import ObjectReason
 from parfocal.shift import shift
-from parfocal.trend import trend
+from parfocal.trend import ALONE, Earlier, trend
 from parfocal.types import (
     Confluence,
     Contamination,
@@ -125,10 +125,8 @@ class Totals:
         """The totals of a model of which no confusion is known."""
         return self.against(flask, Yardstick(rule, model_sha256, phenotypes))
 
-    def against(
-        self, flask: FlaskRef, yard: Yardstick, earlier: tuple[FlaskVerdict, ...] = ()
-    ) -> FlaskVerdict:
-        """The totals as they are published; `earlier` are those of past passages of the line."""
+    def against(self, flask: FlaskRef, yard: Yardstick, earlier: Earlier = ALONE) -> FlaskVerdict:
+        """The totals as they are published, beside those of earlier passages of the line."""
         frames = self.phenotypes.get(yard.model_sha256, [])
         cells = [sum(frame.values()) for frame in frames]
         of = {name: [frame.get(name, 0) for frame in frames] for name in yard.phenotypes}
