@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rigs import Rig, drawn_gray, free_ports, save_frame, until
+from test_notebook import write
 
 from parfocal import client, flaskcode, reader
 from parfocal.cli import main
@@ -407,6 +408,28 @@ def test_a_session_left_open_is_closed_by_rule_and_the_backlog_is_assigned(
     assert json.loads(line)["flask"]["passage"] == 3 and json.loads(line)["n_frames"] == 2
     assert main([*history, "gamma"]) == 1
     assert "no closed flask of the line 'gamma'" in capsys.readouterr().err
+
+
+def test_who_closed_a_session_and_what_it_lacks_is_read_wherever_a_person_looks(
+    rig: Rig, capsys: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted = ["--set", 'flask.required=["cell_line","passage","note"]']
+    started(rig, capsys, *wanted, "--set", "flask.close_after_h=0.0001")
+    (rig.folder / "a.png.toml").write_text('[flask]\nid = "S1"\ncell_line = "alpha"\n')
+    save_frame(rig.folder / "a.png", 1)
+    until(lambda: [t for t in totals(rig) if not t["open"]], what="closed by rule")
+    lines = rig.run("follow", "--connect", rig.live, "--catch-up").stdout.splitlines()
+    by_rule = "closed by rule, no frame came for long"
+    assert f"flask S1 ({by_rule}; missing: passage, note)" in lines[-2]
+    (folder,) = write(rig, "markdown", tmp_path / "out")
+    page = (folder / "entry.md").read_text()
+    assert "by rule, no frame came for long" in page
+    assert "| Required, not declared | passage, note |" in page
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["flask", "history", "--config", str(rig.config), "alpha"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    span = slice(heading.index("closed by"), heading.index("frames"))
+    assert row[span].split() == ["rule", "passage,", "note"]
 
 
 def test_what_a_session_is_travels_in_the_old_layout_too() -> None:

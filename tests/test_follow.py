@@ -227,3 +227,8 @@ def test_every_kind_of_message_has_a_line() -> None:
     assert "cells 2  alpha 2 (100%, 34%-100%)" in one_line(MESSAGES[0])
     assert one_line(MESSAGES[1]).endswith("warning: a\nb")
     assert "flask F (closed)  2 frames  alpha 100%" in one_line(received(1, verdict))
+    made_room = FlaskRef(id="F", session="s", closed_by="next flask", missing=("cell_line",))
+    verdict = msgspec.structs.replace(verdict, flask=made_room)
+    assert "flask F (closed by the next flask; missing: cell line)" in one_line(
+        received(1, verdict)
+    )

@@ -18,6 +18,7 @@ import msgspec
 
 from parfocal.client import Cursor, Received
 from parfocal.config import state_home
+from parfocal.flasktext import closed_by_text, missing_text
 from parfocal.phenotypes import phenotypes_text
 from parfocal.publish import Endpoints
 from parfocal.shift import shift_text
@@ -305,8 +306,10 @@ def verdict_parts(verdict: FlaskVerdict) -> list[str]:
         f"{label} {f.fraction:.0%} ({f.low:.0%}-{f.high:.0%})"
         for label, f in verdict.composition.items()
     )
-    state = "open" if verdict.open else "closed"
-    line = f"flask {verdict.flask.id} ({state})  {verdict.n_frames} frames  {shares}"
+    flask, missing = verdict.flask, missing_text(verdict.flask)
+    state = "open" if verdict.open else f"closed {closed_by_text(flask)}".strip()
+    state += f"; missing: {missing}" if missing else ""
+    line = f"flask {flask.id} ({state})  {verdict.n_frames} frames  {shares}"
     more = phenotypes_text(verdict.phenotypes), shift_text(verdict.shift)
     return list(filter(None, (line, *more, *judgements(verdict))))
 

@@ -16,12 +16,13 @@ from parfocal.commands.arguments import (
     print_json,
     settings_of,
 )
+from parfocal.flasktext import missing_text
 from parfocal.journal import Journal, iso
 from parfocal.trend_passages import Passages
 from parfocal.types import FlaskRef, FlaskVerdict, Fraction
 
-COLUMNS = ("passage", "flask", "opened", "closed by", "frames", "cells", "composition (95 %)",
-           "cells/mm2 (95 %)")  # fmt: skip
+COLUMNS = ("passage", "flask", "opened", "closed by", "missing", "frames", "cells",
+           "composition (95 %)", "cells/mm2 (95 %)")  # fmt: skip
 
 
 def add_history(what: Commands) -> None:
@@ -67,6 +68,7 @@ def _table(found: list[FlaskVerdict]) -> Table:
             flask.id,
             (flask.opened_at or "")[:16].replace("T", " "),
             flask.closed_by or "-",
+            missing_text(flask) or "-",
             str(verdict.n_frames),
             str(verdict.n_cells),
             "  ".join(_share(name, one) for name, one in _composition(verdict).items()) or "-",

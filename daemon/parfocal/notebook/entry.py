@@ -11,6 +11,7 @@ import msgspec
 
 from parfocal import __version__
 from parfocal.client import Received
+from parfocal.flasktext import closed_by_text, missing_text
 from parfocal.follow import COLUMNS, csv_rows
 from parfocal.phenotypes import UNLIKE_ANY
 from parfocal.reasons import SENTENCES, CellReason, ObjectReason
@@ -99,13 +100,13 @@ class Entry:
 def facts(entry: Entry) -> list[tuple[str, str]]:
     """The table at the head of an entry."""
     flask, verdict = entry.flask, entry.verdict
-    density = verdict.density
+    density, missing = verdict.density, missing_text(flask)
     rows = [
         ("Flask", flask.id),
         ("Cell line (declared)", flask.cell_line or "not declared"),
         ("Passage", "not declared" if flask.passage is None else str(flask.passage)),
         ("Opened", flask.opened_at or "unknown"),
-        ("Closed", flask.closed_at or "still open"),
+        ("Closed", f"{flask.closed_at or 'still open'} {closed_by_text(flask)}".strip()),
         ("Images", str(verdict.n_frames)),
         ("Cells classified", str(verdict.n_cells)),
         ("Model abstained on", str(verdict.n_abstained)),
@@ -117,6 +118,8 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
     if verdict.confluence is not None:
         rows.append(("Confluence", fraction_text(verdict.confluence)))
     rows += judgements(verdict)
+    if missing:
+        rows.append(("Required, not declared", missing))
     if flask.note:
         rows.append(("Note", flask.note))
     return rows
