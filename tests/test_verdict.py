@@ -2,6 +2,7 @@
 
 import math
 import time
+from statistics import NormalDist
 from typing import Any
 
 import msgspec
@@ -15,7 +16,15 @@ from parfocal.advice import advice
 from parfocal.card import Confusion, GroupFigures
 from parfocal.composition import corrected, fields_for, half_width, mixture, share_of
 from parfocal.composition_rates import ASSUMED_SD, LEAST_GROUPS, Reading, reading_of
-from parfocal.contamination import contamination, critical_rate, exceeds
+from parfocal.contamination import (
+    AIM_CELLS,
+    LEAST_FIELDS,
+    LOOK_CELLS,
+    TAILS,
+    contamination,
+    critical_rate,
+    looks,
+)
 from parfocal.declared import ERROR, LOOKS, LOOKS_Z, class_of, declared, look_at
 from parfocal.follow import one_line
 from parfocal.notebook.entry import Entry, composition_rows, facts, warnings
@@ -209,20 +218,49 @@ def test_contamination_is_found_above_its_limit_and_not_below() -> None:
     assert found.found and found.low > 0.02
     assert none.expected_other == pytest.approx(0.02, abs=0.005)
     assert 0.02 < none.limit_of_detection < 0.08
-    assert exceeds(0, dirty, known()) and not exceeds(0, pure, known())
+
+
+def test_contamination_that_was_found_stays_found_and_more_cells_hide_less() -> None:
+    seen = answers(20, 40, 10) + answers(60, 49, 1)
+    early, late = (contamination(FLASK, seen[:n], known(), False) for n in (20, 80))
+    assert early is not None and late is not None
+    assert early.found and late.found and late.fraction < early.fraction
+    pure = [contamination(FLASK, answers(n, 50, 0), known(), False) for n in range(3, 160, 8)]
+    limits = [one.limit_of_detection for one in pure if one is not None]
+    assert len(limits) == len(pure) and limits == sorted(limits, reverse=True)
+
+
+def test_a_flask_is_looked_at_when_it_has_the_cells_and_three_fields() -> None:
+    assert looks(answers(10, 3, 0)) == [] and looks(answers(2, 900, 100)) == []
+    assert [n for n, _ in looks(answers(20, 45, 5))] == [3, 4, 5, 8, 10, 15, 20]
+    assert looks(answers(20, 45, 5))[-1] == (20, TAILS[LOOK_CELLS.index(AIM_CELLS)])
+    dense = looks([{}, *answers(9, 700, 50)])
+    assert dense[0] == (1 + LEAST_FIELDS, max(TAILS))
+    assert looks(answers(300, 45, 5))[-1][0] == 160
+
+
+@pytest.mark.parametrize("between", [0.0, 0.3, 1.0, 4.0])
+def test_the_boundaries_of_all_looks_keep_the_stated_error(between: float) -> None:
+    """100,000 pure flasks: their own rate, and a random walk of what cells add to it."""
+    rng, cells = np.random.default_rng(0), np.array(LOOK_CELLS)
+    steps = rng.normal(size=(100_000, len(cells))) * np.sqrt(np.diff(cells, prepend=0))
+    own = rng.normal(size=(100_000, 1)) * math.sqrt(between / AIM_CELLS)
+    shown = (own + steps.cumsum(1) / cells) / np.sqrt(between / AIM_CELLS + 1 / cells)
+    boundary = [NormalDist().inv_cdf(1 - tail) for tail in TAILS]
+    assert 0.006 <= (shown > boundary).any(1).mean() <= ERROR * 1.05
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(30, 3000))
 def test_more_cells_detect_less(n: int) -> None:
     error = known().errors[0]
-    assert error.centre < critical_rate(error, 2 * n) < critical_rate(error, n) <= 1
+    assert error.centre < critical_rate(error, 2 * n, 0.01) < critical_rate(error, n, 0.01) <= 1
 
 
 def test_the_critical_rate_is_what_few_pure_flasks_exceed() -> None:
     error = known().errors[0]
-    critical = critical_rate(error, 500)
-    assert error.tail(np.array([critical]), 500)[0] == pytest.approx(ERROR, rel=0.1)
+    critical = critical_rate(error, 500, 0.007)
+    assert error.tail(np.array([critical]), 500)[0] == pytest.approx(0.007, rel=0.1)
 
 
 NONE_BLURRED = [False] * 40

@@ -2,8 +2,9 @@
 
 A flask's error rate of a class is taken to be beta-distributed between flasks (mean, SD). Which
 means and SDs are credible is worked out on a grid from the left-out groups in the model's card
-(beta-binomial likelihood, half-normal prior on the SD, after Gelman et al., Bayesian Data Analysis,
-chapter 5), so that few or small groups leave the rate of a new flask less known.
+(beta-binomial likelihood, Gelman et al., Bayesian Data Analysis, chapter 5; half-Cauchy prior on
+the SD, Gelman, Bayesian Analysis 2006, 1(3):515-534), so that few or small groups leave the rate of
+a new flask less known.
 """
 
 import math
@@ -22,8 +23,9 @@ LEAST_GROUPS = 5
 """Fewer left-out groups of a class do not show how much a rate varies: `ASSUMED_SD` is taken."""
 ASSUMED_SD = 0.02
 MOST_SD = 0.12
-PRIOR_SD = 0.03
-"""Scale of the half-normal prior on the SD: rates that vary by far more are not used live."""
+PRIOR_SCALE = 0.01
+"""Scale of the half-Cauchy prior on the SD. With 20 left-out flasks a smaller one lets pure flasks
+seem contaminated too often, a larger one hides contamination (`tests/bench/verdicts.py`)."""
 LEAST_SHAPE = 0.25
 """Least first parameter of the beta distribution: an SD of up to twice the mean. Below, nearly all
 flasks would have no error at all and a few very many."""
@@ -67,7 +69,7 @@ class ErrorRate:
         """SD between flasks, as it is believed."""
         return math.sqrt(float(self.weight @ self.sd**2))
 
-    def tail(self, rate: Floats, n: float) -> Floats:
+    def tail(self, rate: Floats, n: Floats | float) -> Floats:
         """Probability that a new flask shows at least these rates among n independent cells.
 
         Beta distributions of the beta-binomial's mean and variance, half a cell off for continuity.
@@ -75,11 +77,11 @@ class ErrorRate:
         Parameters
         ----------
         rate : ndarray of shape (m,)
-        n : float
+        n : ndarray of shape (m,), or float
             Cells seen, divided by the design effect.
         """
-        inner = self.mean * (1 - self.mean)
-        variance = np.minimum(self.sd**2 + (inner - self.sd**2) / n, 0.95 * inner)
+        inner, many = self.mean * (1 - self.mean), np.asarray(n)[..., None]  # (g,), (m or -, 1)
+        variance = np.minimum(self.sd**2 + (inner - self.sd**2) / many, 0.95 * inner)
         size = inner / variance - 1
         a, b = self.mean * size, (1 - self.mean) * size
         below = beta_cdf(np.clip(rate - 0.5 / n, 0, 1)[:, None], a, b)  # (m, g)
@@ -176,7 +178,7 @@ def _weighed(k: Floats, n: Floats, means: Floats, sds: Floats) -> tuple[Floats, 
     mean, sd, size = mean[possible], sd[possible], size[possible]
     a, b = mean * size, (1 - mean) * size
     fit = log_beta(a[:, None] + k, b[:, None] + n - k).sum(1) - len(k) * log_beta(a, b)
-    fit += np.log(cells[possible]) - (sd / PRIOR_SD) ** 2 / 2
+    fit += np.log(cells[possible]) - np.log1p((sd / PRIOR_SCALE) ** 2)
     weight = np.exp(fit - fit.max())
     kept = weight > LEAST_WEIGHT * weight.max()
     return mean[kept], sd[kept], weight[kept] / weight[kept].sum()

@@ -17,8 +17,6 @@ LOOKS_Z = 3.05
 looked at after `LOOKS` steps is ever that many SDs above 0 with probability `ERROR`. It holds for
 what frames add; what they have in common, the flask, is drawn once and not looked at anew."""
 LOOKS_TAIL = 1 - NormalDist().cdf(LOOKS_Z)
-REPEATED = (LOOKS_Z / NormalDist().inv_cdf(1 - ERROR)) ** 2
-"""How much larger looking after every frame makes the variance that frames add."""
 
 MOSTLY, MINOR = 0.75, 0.5
 """Match: more than three quarters are of the declared line. Mismatch: less than half are."""

@@ -328,7 +328,8 @@ class Contamination(msgspec.Struct, frozen=True, kw_only=True):
     on `answered_other`, the share of cells that the model answered otherwise, against what it
     answers of a pure flask: `expected_other` with SD `expected_other_sd` between flasks, which
     `sd_assumed` says to be assumed. Over all looks a pure flask is called contaminated with at most
-    1 %. A contamination of `limit_of_detection` is found in 95 of 100 flasks like this one.
+    1 %; what was found at one look stays found. The numbers are those of the last look. A
+    contamination of `limit_of_detection` is found in 95 of 100 flasks like this one.
     """
 
     found: bool

@@ -10,7 +10,7 @@ from parfocal.alarms import CLEAR_AFTER, conditions
 from parfocal.card import ShiftRule
 from parfocal.composition import corrected
 from parfocal.composition_rates import Reading
-from parfocal.contamination import contamination
+from parfocal.contamination import contamination, looks
 from parfocal.declared import declared, look_at
 from parfocal.intervals import clustered, clustered_mean
 from parfocal.journal import Journal
@@ -168,9 +168,9 @@ class Totals:
         self, flask: FlaskRef, yard: Yardstick, n: int, strange: bool
     ) -> tuple[Declared | None, Contamination | None]:
         """The judgement after n frames, which changes at looks only."""
-        key = (flask.cell_line, yard.model_sha256, look_at(n), strange)
+        answers = self.answers.get(yard.model_sha256, [])[:n]
+        key = (flask.cell_line, yard.model_sha256, look_at(n), tuple(looks(answers)), strange)
         if key not in self.looks:
-            answers = self.answers.get(yard.model_sha256, [])[:n]
             self.looks[key] = (
                 declared(flask, answers, yard.reading, strange),
                 contamination(flask, answers, yard.reading, strange),
