@@ -19,6 +19,7 @@ import pytest
 from rigs import Rig, card_text, save_frame, save_model, tiny_card, tiny_graph, tiny_weights, until
 
 from parfocal.cli import main
+from parfocal.replay_images import source_at
 from parfocal.simulator import HEK293A, HT1080, Camera, Flask
 from parfocal.simulator import Rig as Microscope
 from parfocal.simulator.save import save
@@ -263,6 +264,46 @@ def test_a_source_that_is_none_gets_a_sentence(
         source.write_bytes(content)
     assert main(["replay", str(source), "-o", str(tmp_path / "out")]) == 65
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_pixel_sizes_of_a_data_set_come_from_its_table(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for seed, name in enumerate(("a.png", "deep/b.png", "c.png")):
+        image = save_frame(folder / name, seed=seed)
+        (image.parent / f"{image.name}.toml").write_text("um_per_px = 0.44\n")
+    (folder / "flasks.csv").write_text(
+        "\ufeffpath, cell_line, um_per_px\na.png,alpha,0.5\n./deep/b.png,alpha,0.6\nc.png,alpha,\n"
+    )
+    replay(folder, "-o", out, "--model", tiny_bundle)
+    found = {Path(f["image"]["path"]).name: f["image"] for f in frames(out)}
+    assert {name: (i["um_per_px"], i["um_per_px_from"]) for name, i in found.items()} == {
+        "a.png": (0.5, "table"), "b.png": (0.6, "table"), "c.png": (0.44, "sidecar"),
+    }  # fmt: skip
+    replay(out, "-o", tmp_path / "again", "--model", tiny_bundle)
+    again = {f["image"]["path"]: f["image"] for f in frames(tmp_path / "again")}
+    assert again == {one["path"]: one for one in found.values()}
+    said = {(one.um_per_px, one.um_per_px_from) for one in source_at(folder, 0.55).images}
+    assert said == {(0.55, "argument")}
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (b"path,um_per_px\na.png,zero\n", "gives a.png the um_per_px 'zero', not a number"),
+        (b"path,um_per_px\na.png,440\n", "not a number between 0.01 and 100"),
+        (b"path,um_per_px\na.png,nan\n", "'nan', not a number"),
+        (b"path,um_per_px\n\xff\xfe,1\n", "flasks.csv cannot be read"),
+    ],
+)
+def test_a_pixel_size_that_is_none_is_not_guessed_around(
+    table: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_frame(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "flasks.csv").write_bytes(table)
+    assert main(["replay", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 65
+    said = capsys.readouterr().err
+    assert says in said and "give --um-per-px" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -153,7 +153,7 @@ def scale_of(frame: Frame, near: Declared, request: ReadRequest) -> tuple[float,
         (frame.um_per_px, "file"),
         (request.um_per_px, request.um_per_px_from),
     )
-    if request.um_per_px_from == "argument":
+    if request.um_per_px_from in ("argument", "table"):
         candidates = candidates[::-1]
     for value, source in candidates:
         if value is not None:

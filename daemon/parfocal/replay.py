@@ -142,7 +142,7 @@ class Replay(Daemon):
             path=one.path,
             root=one.root,
             um_per_px=one.um_per_px,
-            um_per_px_from="argument",  # wins over what is declared now
+            um_per_px_from="table" if one.um_per_px_from == "table" else "argument",
         )
 
     def _take_prepared(self, job: Job, prepared: Prepared) -> None:

@@ -1,9 +1,12 @@
 """What is replayed: the images of a folder, or those that a journal has results of.
 
 A journal is only read. Its images come in the order in which they were first seen, each with the
-flask session, the pixel size and the bytes (sha256) that it had then.
+flask session, the pixel size and the bytes (sha256) that it had then. In a folder, the pixel sizes
+of its `flasks.csv` count as they do in training.
 """
 
+import csv
+import math
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +20,7 @@ from parfocal.journal import MIGRATIONS
 from parfocal.score import NoImagesError, images
 from parfocal.types import FlaskVerdict, FrameResult, ScaleOrigin
 
-JOURNAL = "journal.sqlite"
+JOURNAL, TABLE = "journal.sqlite", "flasks.csv"
 SQLITE_BEGIN = b"SQLite format 3\0"
 
 
@@ -36,7 +39,7 @@ class Stored:
     sha256, session, seq
         Of its result in the journal; None in a folder.
     um_per_px : float or None
-        The pixel size to use; None lets the declarations decide.
+        The pixel size to use, whatever is declared; None lets the declarations decide.
     um_per_px_from : ScaleOrigin
         Where that came from.
     """
@@ -91,11 +94,57 @@ def source_at(path: Path, um_per_px: float | None = None) -> Source:
         raise ReplayError(
             f"there is no {path}: name a folder of images, a state folder or a journal.sqlite"
         )
-    found = (
-        Stored(os.path.abspath(one.path), one.root, um_per_px=um_per_px)
-        for one in images([str(path)])
-    )
-    return Source(path, tuple(found))
+    return Source(path, tuple(_of_folder(path, um_per_px)))
+
+
+def _of_folder(path: Path, um_per_px: float | None) -> Iterator[Stored]:
+    listed = table_scales(path) if um_per_px is None else {}
+    for one in images([str(path)]):
+        image = os.path.abspath(one.path)
+        where: ScaleOrigin = "table" if image in listed else "argument"
+        yield Stored(image, one.root, um_per_px=listed.get(image, um_per_px), um_per_px_from=where)
+
+
+def table_scales(folder: Path) -> dict[str, float]:
+    """Path to pixel size of the images that the folder's `flasks.csv` gives one for.
+
+    Raises
+    ------
+    ReplayError
+        The table cannot be read, or a pixel size in it is none.
+    """
+    table = folder / TABLE
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return dict(_scales(folder, csv.reader(file)))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ReplayError(
+            f"{table} cannot be read ({error}): mend it, or give --um-per-px"
+        ) from error
+
+
+def _scales(folder: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, float]]:
+    columns = [name.strip() for name in next(lines, [])]
+    for values in lines:
+        cells = dict(zip(columns, (value.strip() for value in values), strict=False))
+        path, text = cells.get("path"), cells.get("um_per_px")
+        if path and text:
+            yield os.path.abspath(folder / path), _scale(text, path)
+
+
+def _scale(text: str, path: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0.01 <= scale <= 100:
+        raise ReplayError(
+            f"{TABLE} gives {path} the um_per_px '{text}', not a number between 0.01 and 100: "
+            "mend it, or give --um-per-px"
+        )
+    return scale
 
 
 def opened(journal: Path) -> sqlite3.Connection:

@@ -98,8 +98,9 @@ class Detector(Protocol):
 UnitInterval = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-ScaleOrigin = Literal["sidecar", "folder", "file", "configuration", "argument"]
-"""Where a pixel size was found; the first that declares one wins."""
+ScaleOrigin = Literal["sidecar", "folder", "file", "configuration", "argument", "table"]
+"""Where a pixel size was found; the first that declares one wins. `argument` (a command's own) and
+`table` (the `flasks.csv` of a folder that is replayed) win over all others."""
 
 
 class ImageRef(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,7 +51,7 @@ def add_replay(commands: Commands) -> None:
                       "(default: auto)")  # fmt: skip
     made.add_argument("--um-per-px", type=between(0.01, 100, "um/px"), metavar="X",
                       help="pixel size in micrometres (default: that of the journal; in a folder "
-                      "sidecar, parfocal-folder.toml or file tag)")  # fmt: skip
+                      "flasks.csv, sidecar, parfocal-folder.toml or file tag)")  # fmt: skip
     jsonable(made)
 
 
