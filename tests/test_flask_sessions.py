@@ -244,6 +244,22 @@ def old_journal(path: Path) -> None:
         )
 
 
+def test_cells_of_an_older_journal_have_the_phenotype_that_their_frame_told(
+    tmp_path: Path, clock: Clock
+) -> None:
+    old_journal(tmp_path / "j.sqlite")  # whose one frame has no body that can be read
+    cells = [{"id": 1, "phenotype": "flat"}, {"id": 2}, {"id": 3, "phenotype": None}]
+    with closing(sqlite3.connect(tmp_path / "j.sqlite")) as db, db:
+        body = json.dumps({"cells": cells}).encode()
+        db.execute("INSERT INTO message VALUES (8, 'frame/rig/', 2, x'', ?, NULL)", (body,))
+        row = "INSERT INTO cell VALUES (?, ?, NULL, 'a', 1, 0, 1, NULL, 0, 0, 1, x'')"
+        db.executemany(row, [(7, 1), (8, 1), (8, 2), (8, 3)])
+    for _ in range(2):
+        with closing(Journal(tmp_path / "j.sqlite", "rig", clock)) as journal:
+            found = journal.db.execute("SELECT seq, id, phenotype FROM cell").fetchall()
+    assert found == [(7, 1, None), (8, 1, "flat"), (8, 2, None), (8, 3, None)]
+
+
 def test_an_older_journal_opens_and_its_sessions_count_from_their_last_frame(
     tmp_path: Path, clock: Clock
 ) -> None:

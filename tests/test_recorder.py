@@ -121,6 +121,14 @@ def test_a_result_that_cannot_be_gives_its_file_a_reason_and_the_next_goes_on(
     assert desk.rows("SELECT seq, id FROM cell") == [(2, 1)]
 
 
+def test_cells_of_a_phenotype_can_be_asked_of_the_journal(desk: Desk) -> None:
+    named = msgspec.structs.replace(classified(), phenotypes=["flat"])
+    desk.record(desk.claim("a.png"), prepared(), named)
+    desk.record(desk.claim("b.png"), prepared("b" * 64), classified())
+    assert desk.rows("SELECT seq FROM cell WHERE phenotype = 'flat'") == [(1,)]
+    assert desk.rows("SELECT seq FROM cell WHERE phenotype IS NULL") == [(2,)]
+
+
 def test_a_row_that_the_journal_refuses_is_the_frames_fault(desk: Desk) -> None:
     desk.journal.db.execute("CREATE UNIQUE INDEX one ON cell (label)")
     for name in ("a.png", "b.png"):

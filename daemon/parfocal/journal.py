@@ -57,6 +57,17 @@ MIGRATIONS = (
     FROM (SELECT session, max(seq) AS seq FROM file GROUP BY session) AS newest
     WHERE newest.session = flask_session.session;
     """,
+    """
+    ALTER TABLE cell ADD COLUMN phenotype TEXT;
+    UPDATE cell SET phenotype = told.phenotype
+    FROM (
+        SELECT frame.seq, json_extract(one.value, '$.id') AS id,
+            json_extract(one.value, '$.phenotype') AS phenotype
+        FROM (SELECT seq, CAST(body AS TEXT) AS body FROM message WHERE topic LIKE 'frame/%')
+            AS frame, json_each(iif(json_valid(frame.body), frame.body, '{}'), '$.cells') AS one
+    ) AS told
+    WHERE told.seq = cell.seq AND told.id = cell.id AND told.phenotype IS NOT NULL;
+    """,
 )
 
 Topic = Literal["frame", "flask", "alarm", "beat"]
@@ -281,10 +292,10 @@ class Journal:
         """Queryable rows of a frame's cells; lca holds float16 bytes, one entry a cell."""
         session = result.flask.session if result.flask else None
         self.db.executemany(
-            "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (seq, c.id, session, c.label, c.probability, c.novelty, c.accepted, c.reason,
-                 c.x_px, c.y_px, c.area_um2, row)
+                 c.x_px, c.y_px, c.area_um2, row, c.phenotype)
                 for c, row in zip(result.cells, lca, strict=True)
             ],
         )  # fmt: skip
