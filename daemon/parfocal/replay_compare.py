@@ -1,12 +1,12 @@
-"""What a replay changed: the results of a journal beside those of the replay, cell by cell.
+"""What another model changes: two results of each image side by side, cell by cell.
 
 Says where two models differ, never which of them is right: nobody has looked at the cells.
 """
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ FIELDS = ("label", "probability", "novelty", "accepted", "reason", "phenotype")
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that changed between a journal and its replay.
+    """Everything that changed between two models' results of the same images.
 
     A cell is the same where its places lie within `match_um`, the nearest first. `transitions`
     counts the matched cells by `old class -> new class`, abstained ones too; `agreement` is theirs.
@@ -152,21 +152,42 @@ def compare(source: Source, out: Path) -> Comparison:
     """
     assert source.journal is not None  # only journals have earlier results
     comparing = Comparing()
+    with closing(Results(source.journal)) as old, closing(Results(out / JOURNAL)) as new:
+        seqs = new.seqs()
+        pairs = (
+            (old.frame(one.seq), new.frame(seqs[one.path]))
+            for one in source.images
+            if one.seq is not None and one.path in seqs
+        )
+        with written(out):
+            write_cells(comparing, pairs, out)
+        comparison = comparing.comparison(old.verdicts(), new.verdicts())
+    with written(out):
+        write_summary(comparison, out)
+    return comparison
+
+
+def write_cells(
+    comparing: Comparing, pairs: Iterable[tuple[FrameResult, FrameResult]], out: Path
+) -> None:
+    """Compare all pairs, with a table of their cells."""
+    with (out / CELLS).open("w", newline="") as file:
+        table: Any = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for old, new in pairs:
+            table.writerows(comparing.add(old, new))
+
+
+def write_summary(comparison: msgspec.Struct, out: Path) -> None:
+    """The comparison as JSON."""
+    text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
+    (out / SUMMARY).write_bytes(text + b"\n")
+
+
+@contextmanager
+def written(out: Path) -> Iterator[None]:
+    """Say in a sentence what cannot be written."""
     try:
-        with ExitStack() as stack:
-            old = stack.enter_context(closing(Results(source.journal)))
-            new = stack.enter_context(closing(Results(out / JOURNAL)))
-            file = stack.enter_context((out / CELLS).open("w", newline=""))
-            table: Any = csv.writer(file, lineterminator="\n")
-            table.writerow(COLUMNS)
-            seqs = new.seqs()
-            for one in source.images:
-                if one.seq is not None and one.path in seqs:
-                    before, after = old.frame(one.seq), new.frame(seqs[one.path])
-                    table.writerows(comparing.add(before, after))
-            comparison = comparing.comparison(old.verdicts(), new.verdicts())
-        text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
-        (out / SUMMARY).write_bytes(text + b"\n")
+        yield
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror}): mend that") from error
-    return comparison
