@@ -15,14 +15,12 @@ from parfocal.advice import HALF_WIDTH
 from parfocal.alarms import Told, changes
 from parfocal.assigning import assign
 from parfocal.bundle import Bundle
-from parfocal.composition_rates import reading
 from parfocal.config import FlaskRules
 from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
 from parfocal.inference import Classified
 from parfocal.journal import Journal, Message, iso
 from parfocal.overlaps import counted_once
-from parfocal.phenotypes import answers
 from parfocal.publish import (
     Command,
     Endpoints,
@@ -40,7 +38,7 @@ from parfocal.reasons import SENTENCES, FileReason
 from parfocal.results import frame_result, lca_rows
 from parfocal.sessions import STANDARD, SessionError, Sessions
 from parfocal.trend_passages import Passages
-from parfocal.types import Alarm, FlaskRef, ModelRef
+from parfocal.types import Alarm, FlaskRef, FrameResult, ModelRef
 from parfocal.verdict import Verdicts, Yardstick
 
 log = logging.getLogger(__name__)
@@ -77,10 +75,7 @@ class Recorder:
         self.sessions, self.verdicts = Sessions(journal, flasks), Verdicts(journal)
         self._next_look_s = float("-inf")
         self.passages, self.told = Passages(journal), Told(journal)
-        card = bundle.card
-        self.yardstick = Yardstick(
-            card.shift, bundle.sha256, answers(card.phenotypes), reading(card), half_width
-        )
+        self.yardstick = Yardstick.of(bundle.card, bundle.sha256, half_width)
         self.publisher = Publisher(journal, endpoints, self.command)
 
     def close(self) -> None:
@@ -105,8 +100,8 @@ class Recorder:
         prepared: Prepared,
         classified: Classified,
         model: ModelRef,
-    ) -> None:
-        """Store and publish the result of a file."""
+    ) -> tuple[int, FrameResult]:
+        """Store and publish the result of a file; returns the message's number and the result."""
         start, known = time.perf_counter(), claim.known
         with self.journaled() as messages:
             flask, card = self.flask_of(claim, prepared), self.bundle.card
@@ -135,6 +130,7 @@ class Recorder:
                 messages.append(self._overlap_alarm(known.path, prepared.declared.overlap_fault))
         if session:
             self.verdicts.count(session, result)
+        return message.seq, result
 
     def no_result(self, source: FolderSource, claim: Claim, detail: str) -> None:
         """Give up a file of which no result can be made."""

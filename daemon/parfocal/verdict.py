@@ -7,13 +7,14 @@ import msgspec
 
 from parfocal.advice import HALF_WIDTH, advice, out_of_focus
 from parfocal.alarms import CLEAR_AFTER, conditions
-from parfocal.card import ShiftRule
+from parfocal.card import ClassifierCard, ShiftRule
 from parfocal.composition import corrected
-from parfocal.composition_rates import Reading
+from parfocal.composition_rates import Reading, reading
 from parfocal.contamination import contamination, looks
 from parfocal.declared import declared, look_at
 from parfocal.intervals import clustered, clustered_mean
 from parfocal.journal import Journal
+from parfocal.phenotypes import answers
 from parfocal.reasons import ObjectReason
 from parfocal.shift import shift
 from parfocal.trend import ALONE, Earlier, trend
@@ -59,6 +60,11 @@ class Yardstick:
     phenotypes: tuple[str, ...] = ()
     reading: Reading | None = None
     half_width: float = HALF_WIDTH
+
+    @classmethod
+    def of(cls, card: ClassifierCard, sha256: str, half_width: float = HALF_WIDTH) -> "Yardstick":
+        """That of a model."""
+        return cls(card.shift, sha256, answers(card.phenotypes), reading(card), half_width)
 
 
 @dataclass(slots=True)
