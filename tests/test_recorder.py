@@ -47,15 +47,20 @@ class Desk:
         return claim
 
     def model(self) -> ModelRef:
-        return model_ref(self.bundle, "CPUExecutionProvider", self.detector, "f")
+        return model_ref(
+            self.bundle.card, self.bundle.sha256, "CPUExecutionProvider", self.detector, "f"
+        )
 
     def record(self, claim: Claim, prepared: Prepared, classified: Classified) -> None:
         """As the daemon does it, with its guard."""
-        loaded = Loaded(provider="CPUExecutionProvider", golden_deviation=0, load_ms=0)
+        loaded = Loaded(
+            provider="CPUExecutionProvider", golden_deviation=0, load_ms=0,
+            sha256=self.bundle.sha256, card=self.bundle.card,
+        )  # fmt: skip
         daemon = SimpleNamespace(
             workers=SimpleNamespace(loaded=loaded),
             detector=SimpleNamespace(name=self.detector, fingerprint="f"),
-            bundle=self.bundle, recorder=self.recorder, source=self.source,
+            bundle=self.bundle, recorder=self.recorder, source=self.source, shadow=None,
         )  # fmt: skip
         Daemon._record(cast(Any, daemon), Job(claim, 0), prepared, classified)
 

@@ -44,6 +44,8 @@ class Child:
         Further descriptors the child inherits, under the same numbers.
     name : str
         For messages.
+    nice : int
+        How far it gives way to this process and its other children; 19 is the most.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Child:
         arguments: tuple[str, ...] = (),
         fds: tuple[int, ...] = (),
         name: str = "",
+        nice: int = 0,
     ) -> None:
         self.name = name or module
         self._socket, theirs = socket.socketpair()
@@ -65,6 +68,9 @@ class Child:
             env=_environment(),
         )
         theirs.close()
+        if nice:  # now, while it has one thread: those that it starts inherit it
+            ours = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, min(ours + nice, 19))
         self._received = bytearray()
         self._asked_s: float | None = None
         self._deadline_s = 0.0

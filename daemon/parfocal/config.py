@@ -79,12 +79,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which bundle, on which device. `threads` 0 lets onnxruntime choose."""
+    """Which bundle, on which device. `threads` 0 lets onnxruntime choose.
+
+    `shadow` names a second bundle, "" for none: its answers are stored and never published.
+    """
 
     bundle: str = "hek293a-ht1080"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     sha256: str | None = None
     threads: int = 0
+    shadow: str = ""
 
 
 class DetectorChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ from parfocal.reader import DetectorFailed, Prepared, ReadRequest, Refused
 from parfocal.reasons import FileReason
 from parfocal.recorder import Recorder
 from parfocal.results import model_ref
+from parfocal.shadow import Shadow
 from parfocal.types import Beat, State
 from parfocal.workers import WorkerFault, Workers
 
@@ -101,6 +102,10 @@ class Daemon:
         stack.callback(os.close, self._wake_write)
         self.workers = Workers(settings, self.detector)
         stack.callback(self.workers.close)
+        self.shadow: Shadow | None = None
+        if settings.model.shadow:
+            self.shadow = Shadow(settings, self.detector, self.journal)
+            stack.callback(self.shadow.close)
         source = settings.source
         if source.kind == "camera":
             with suppress(OSError):  # where it cannot be made, the scan says so
@@ -159,6 +164,8 @@ class Daemon:
         self.recorder.publish_verdicts()
         self.recorder.publisher.serve()
         self._beat()
+        if self.shadow and self._was_ready:  # the active model loads first
+            self.shadow.step()
 
     def _step_camera(self, camera: CameraSource, session: str | None) -> None:
         before = camera.fault
@@ -170,7 +177,8 @@ class Daemon:
         poller = select.poll()
         replay_fd = self.recorder.publisher.replay.fileno()
         camera = self.camera.descriptors() if self.camera else []
-        for fd in (self._wake_read, replay_fd, *camera, *self.workers.descriptors()):
+        shadow = self.shadow.workers.descriptors() if self.shadow else []
+        for fd in (self._wake_read, replay_fd, *camera, *self.workers.descriptors(), *shadow):
             poller.register(fd, select.POLLIN)
         poller.poll(1e3 * self._pause_s())
         while select.select([self._wake_read], [], [], 0)[0]:
@@ -181,6 +189,8 @@ class Daemon:
         times = [self._next_beat_s - time.monotonic(), self.workers.seconds_left()]
         if self.camera:
             times.append(self.camera.seconds_left())
+        if self.shadow and self._was_ready:
+            times.append(self.shadow.seconds_left())
         if not self._reading and self._free_slots and self.workers.can_read:
             times.append(self.source.next_wake_s())
         # the replay socket's descriptor signals changes only, so look at it before long anyway
@@ -326,15 +336,20 @@ class Daemon:
         """The one guard around a frame: a result that cannot be made must not stop the others."""
         assert self.workers.loaded is not None  # it just answered
         detector, provider = self.detector, self.workers.loaded.provider
-        model = model_ref(self.bundle, provider, detector.name, detector.fingerprint)
+        model = model_ref(
+            self.bundle.card, self.bundle.sha256, provider, detector.name, detector.fingerprint
+        )
         try:
-            self.recorder.result(self.source, job.claim, prepared, classified, model)
+            told = self.recorder.result(self.source, job.claim, prepared, classified, model)
         except Exception as error:
             refused_row = isinstance(error, sqlite3.IntegrityError)
             if isinstance(error, sqlite3.Error) and not refused_row:
                 raise  # a journal that cannot be written is not the frame's fault
             log.exception("%s: no result could be made", job.claim.known.path)
             self.recorder.no_result(self.source, job.claim, f"{type(error).__name__}: {error}")
+        else:
+            if self.shadow:
+                self.shadow.offer(*told)
 
     # ------------------------------------------------------------------------------------ the pulse
 
@@ -378,4 +393,6 @@ class Daemon:
         status = f"{state}, {provider}, message {beat.seq}, {beat.queue_depth} waiting"
         if self.camera:
             status += f"; camera: {self.camera.status}"
+        if self.shadow:
+            status += f"; shadow: {self.shadow.status}"
         self.notifier.status(status)

@@ -15,6 +15,7 @@ import numpy as np
 from parfocal.arena import Arena
 from parfocal.bundle import BundleError, load
 from parfocal.calibrate import Judge
+from parfocal.card import ClassifierCard
 from parfocal.child import DOUBT_EXIT, serve
 from parfocal.classify import Device, DeviceError, InferenceError, OnnxClassifier
 from parfocal.phenotypes import Phenotyper
@@ -39,11 +40,13 @@ class ClassifySlot(msgspec.Struct, frozen=True, kw_only=True, tag="classify"):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag="loaded"):
-    """The model is in and has passed its golden question."""
+    """The model is in and has passed its golden question; card and hash are of this very file."""
 
     provider: str
     golden_deviation: float
     load_ms: float
+    sha256: str
+    card: ClassifierCard
 
 
 class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="load_failed"):
@@ -105,7 +108,13 @@ class Inference:
         if card.phenotypes is not None:
             self.phenotyper = Phenotyper(card.phenotypes, card.novelty.d)
         load_ms = (time.perf_counter() - start) * 1e3
-        return Loaded(provider=self.classifier.provider, golden_deviation=worst, load_ms=load_ms)
+        return Loaded(
+            provider=self.classifier.provider,
+            golden_deviation=worst,
+            load_ms=load_ms,
+            sha256=bundle.sha256,
+            card=card,
+        )
 
     def _classify(self, request: ClassifySlot) -> Classified:
         if self.classifier is None or self.judge is None:

@@ -68,6 +68,13 @@ MIGRATIONS = (
     ) AS told
     WHERE told.seq = cell.seq AND told.id = cell.id AND told.phenotype IS NOT NULL;
     """,
+    """
+    CREATE TABLE shadow_model (sha256 TEXT PRIMARY KEY, card BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE shadow (
+        seq INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE, asked TEXT NOT NULL,
+        model TEXT REFERENCES shadow_model, body BLOB, missed TEXT,
+        CHECK ((body IS NULL) = (model IS NULL) AND (body IS NULL) = (missed IS NOT NULL)));
+    """,
 )
 
 Topic = Literal["frame", "flask", "alarm", "beat"]

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from parfocal.bundle import Bundle
 from parfocal.card import ClassifierCard
 from parfocal.gate.places import inside
 from parfocal.inference import Classified
@@ -23,14 +22,15 @@ UNCLASSIFIED_CELLS = (ObjectReason.CLUMP, ObjectReason.OVER_LIMIT)
 """Finds that are cells, although none was classified."""
 
 
-def model_ref(bundle: Bundle, provider: str, detector: str, detector_fingerprint: str) -> ModelRef:
+def model_ref(
+    card: ClassifierCard, sha256: str, provider: str, detector: str, detector_fingerprint: str
+) -> ModelRef:
     """How results name the model; states whether the detector is the one of the training crops."""
-    card = bundle.card
     trained_with = card.prepare.detector
     return ModelRef(
         name=card.name,
         version=card.version,
-        sha256=bundle.sha256,
+        sha256=sha256,
         fingerprint=card.prepare.fingerprint,
         provider=provider,
         detector=detector,

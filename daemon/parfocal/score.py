@@ -337,7 +337,13 @@ class Classifying:
         )
         self._counted.add(path)
         detector = self.reading.choice
-        model = model_ref(self.bundle, self.loaded.provider, detector.name, detector.fingerprint)
+        model = model_ref(
+            self.bundle.card,
+            self.bundle.sha256,
+            self.loaded.provider,
+            detector.name,
+            detector.fingerprint,
+        )
         result = frame_result(
             image.path, "file", prepared, classified, card, model, None, already_counted=already
         )

@@ -1,4 +1,4 @@
-"""The daemon's two children and the memory they share: asked, watched, replaced.
+"""A reader and an inference child and the memory they share: asked, watched, replaced.
 
 Knows when a child may be used and what to ask it next; does not know files, flasks or messages.
 """
@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -96,7 +97,7 @@ class Worker:
 
 
 class Workers:
-    """The reader and the inference child of a daemon.
+    """The reader and the inference child of one model in a daemon.
 
     Parameters
     ----------
@@ -105,6 +106,10 @@ class Workers:
         The detector that the reader is told to load.
     clock : callable
         Monotonic seconds.
+    role : str
+        Stands before the children's names in messages.
+    nice : int
+        How far the children give way to those of other models; 19 is the most.
     """
 
     def __init__(
@@ -112,14 +117,16 @@ class Workers:
         settings: Settings,
         choice: ChosenDetector,
         clock: Callable[[], float] = time.monotonic,
+        role: str = "",
+        nice: int = 0,
     ) -> None:
         self.settings, self._clock = settings, clock
         self._load_detector = load_request(choice)
         self.arena = Arena.create(ArenaShape(max_cells=settings.limits.max_cells))
         arguments, fds = self.arena.shape.as_arguments(self.arena.fd), (self.arena.fd,)
-        self.reader = Worker(lambda: Child("parfocal.reader", arguments, fds, "reader"), clock)
-        self.inference = Worker(
-            lambda: Child("parfocal.inference", arguments, fds, "inference"), clock
+        self.reader, self.inference = (
+            Worker(partial(Child, f"parfocal.{name}", arguments, fds, f"{role}{name}", nice), clock)
+            for name in ("reader", "inference")
         )
         self.loaded: Loaded | None = None
         self.load_fault: str | None = None
@@ -199,8 +206,9 @@ class Workers:
         if isinstance(decoded, DetectorFailed):
             self.detector_fault = decoded.detail
             assert self.reader.child is not None  # it just answered
+            name = self.reader.child.name
             self.reader.child.close()
-            self.reader.lost(ChildError(f"the reader has no detector: {decoded.detail}"))
+            self.reader.lost(ChildError(f"the {name} has no detector: {decoded.detail}"))
         return decoded
 
     def infer_answer(self) -> Classified | Loaded | LoadFailed | WorkerFault | None:
@@ -221,8 +229,9 @@ class Workers:
         elif isinstance(decoded, LoadFailed):
             self.load_fault = decoded.detail
             assert self.inference.child is not None  # it just answered
+            name = self.inference.child.name
             self.inference.child.close()
-            self.inference.lost(ChildError(f"inference could not load: {decoded.detail}"))
+            self.inference.lost(ChildError(f"{name} could not load: {decoded.detail}"))
         return decoded
 
     def _receive(self, worker: Worker) -> bytes | WorkerFault | None:
