@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def check(settings: Settings) -> list[Finding]:
     parts: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: _runtime(),
         lambda: _model(settings),
+        lambda: _shadow(settings),
         lambda: _detector(settings),
         lambda: _state(settings, running),
         lambda: _camera(settings, running),
@@ -91,6 +93,34 @@ def _model(settings: Settings) -> Iterator[Finding]:
     for caveat in card.caveats:
         yield Finding("model", caveat, warning=True)
     yield from _device(settings, bundle)
+
+
+def _shadow(settings: Settings) -> Iterator[Finding]:
+    """Only notes: the service runs without its shadow, and tries again to load it."""
+    model = settings.model
+    if not model.shadow:
+        return
+    try:
+        bundle = load(model.shadow)
+        classifier = OnnxClassifier(bundle, model.device, model.threads)
+        worst = classifier.check_golden()
+    except (BundleError, DeviceError, InferenceError) as error:
+        text = f"{error}; the service runs without it: correct model.shadow"
+        yield Finding("shadow", text, warning=True)
+        return
+    card = bundle.card
+    text = f"{card.name} {card.version}: {', '.join(card.classes)}; golden within {worst:.1e}"
+    yield Finding("shadow", f"{text} on {classifier.provider}")
+    with suppress(BundleError):  # the active model has its own finding
+        yield from _beside(load(model.bundle, model.sha256), bundle)
+
+
+def _beside(active: Bundle, shadow: Bundle) -> Iterator[Finding]:
+    if shadow.sha256 == active.sha256:
+        yield Finding("shadow", "it is the active model itself", warning=True)
+    elif set(shadow.card.classes) != set(active.card.classes):
+        text = f"it tells other classes than the active {active.card.name}: all cells will differ"
+        yield Finding("shadow", text, warning=True)
 
 
 def _detector(settings: Settings) -> Iterator[Finding]:
