@@ -32,8 +32,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "check", "detect", "classify", "model list", "model show", "model test", "flask open",
-     "flask close", "flask show", "follow", "bench"],
+    ["run", "check", "detect", "classify", "model list", "model show", "model test",
+     "model compare", "flask open", "flask close", "flask show", "follow", "bench"],
 )  # fmt: skip
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

@@ -12,6 +12,7 @@ from parfocal.replay_compare import CELLS, Comparison
 from parfocal.replay_flasks import FlaskChange, Side
 from parfocal.replay_source import CHANGED
 from parfocal.replay_summary import Summary
+from parfocal.shadow_compare import MISSED, ShadowComparison
 from parfocal.types import FlaskVerdict, Fraction
 
 Justify = Literal["left", "right"]
@@ -84,8 +85,11 @@ def _refused_table(told: Summary) -> Table:
     return table
 
 
-def comparison_shown(told: Comparison) -> Iterator[Table | Text]:
-    """Cells that changed, flasks that changed, and what that does not mean."""
+def comparison_shown(told: Comparison, in_table: bool = True) -> Iterator[Table | Text]:
+    """Cells that changed, flasks that changed, and what that does not mean.
+
+    `in_table`: the cells were written too.
+    """
     if not told.n_images:
         yield Text("no image has a result of both, so nothing is compared", style="yellow")
         return
@@ -98,7 +102,18 @@ def comparison_shown(told: Comparison) -> Iterator[Table | Text]:
             style="bold",
         )
         yield _change_table(told.flasks)
-    yield Text(f"\n{told.note} Every cell is in {CELLS}.", style="yellow")
+    where = f" Every cell is in {CELLS}." if in_table else ""
+    yield Text(f"\n{told.note}{where}", style="yellow")
+
+
+def shadow_shown(told: ShadowComparison) -> Iterator[Text]:
+    """How many live images the shadow answered, and why it missed the others."""
+    text = f"shadow {told.asked}: {told.model} answered {told.n_answered} of {told.n_images} images"
+    yield Text(f"{text} scored since {told.since_at}", style="bold")
+    for reason, n in told.missed.items():
+        yield Text(f"{n} missed, {reason}: {MISSED[reason]}", style="yellow")
+    if told.n_other:
+        yield Text(f"{told.n_other} were left to another shadow model", style="yellow")
 
 
 def _cell_table(told: Comparison) -> Table:

@@ -1,4 +1,4 @@
-"""`parfocal model`: list, show and test bundles."""
+"""`parfocal model`: list, show and test bundles; compare the shadow with the active one."""
 
 import argparse
 import os
@@ -8,17 +8,28 @@ from parfocal import console
 from parfocal.bundle import Bundle, BundleError, DetectorBundle, load_any, shipped
 from parfocal.card import DetectorCard
 from parfocal.classify import CPU, OnnxClassifier
-from parfocal.commands.arguments import OK, Commands, command, jsonable, print_json
+from parfocal.commands.arguments import (
+    OK,
+    Commands,
+    command,
+    configured,
+    jsonable,
+    print_json,
+    settings_of,
+)
+from parfocal.config import Settings
 from parfocal.follow import OutputError
 from parfocal.modelpage import model_page
 from parfocal.onnxdetector import OnnxDetector
+from parfocal.replay_report import comparison_shown, shadow_shown
 from parfocal.score import write_output
+from parfocal.shadow_compare import compare_shadow
 
 
 def add_model(commands: Commands) -> None:
     """Add the arguments of `parfocal model`."""
-    made = commands.add_parser("model", help="list, show or test models",
-                               description="list, show or test models")  # fmt: skip
+    made = commands.add_parser("model", help="list, show, test or compare models",
+                               description="list, show, test or compare models")  # fmt: skip
     what = made.add_subparsers(metavar="ACTION", required=True)
     jsonable(command(what, "list", "the models that come with parfocal", run_model_list))
     for name, text, run in (
@@ -34,6 +45,35 @@ def add_model(commands: Commands) -> None:
         if name == "test":
             action.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         jsonable(action)
+    _add_compare(what)
+
+
+def _add_compare(what: Commands) -> None:
+    text = "what the shadow model said of live images, beside what was published"
+    action = command(what, "compare", text, run_model_compare)
+    action.add_argument("source", nargs="?", type=Path, metavar="SOURCE",
+                        help="a state folder or journal.sqlite, which is only read (default: the "
+                        "configured state_dir)")  # fmt: skip
+    action.add_argument("--shadow", metavar="NAME",
+                        help="as model.shadow named it (default: the last one)")  # fmt: skip
+    action.add_argument("-o", "--out", type=Path, metavar="DIR",
+                        help="where compare.json and, cell by cell, compare.csv go")  # fmt: skip
+    configured(action)
+    jsonable(action)
+
+
+def run_model_compare(options: argparse.Namespace) -> None:
+    """`parfocal model compare`."""
+    asked = options.config or options.overrides or options.source is None
+    settings = settings_of(options) if asked else Settings()
+    source = options.source or Path(settings.state_dir)
+    told = compare_shadow(source, options.shadow, options.out, settings.verdict.half_width)
+    if options.json:
+        print_json(told)
+        return
+    screen = console.out()
+    for part in (*shadow_shown(told), *comparison_shown(told.comparison, options.out is not None)):
+        screen.print(part)
 
 
 def run_model_list(options: argparse.Namespace) -> None:
