@@ -3,7 +3,9 @@
 `python tests/bench/shadow.py` starts the real service with and without a shadow, in turn. First all
 images lie there at once: images published in a second, which is the worst case, as both want every
 processor. Then one image comes every few seconds: milliseconds from the end of its writing to its
-published result. The pixels are drawn, so figures show cost, not accuracy.
+published result. Last, processor seconds an image of the service's loop, of the children of the
+active model and of those of the shadow, which other work on the machine changes less. The pixels
+are drawn, so figures show cost, not accuracy.
 """
 
 import argparse
@@ -18,10 +20,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import cv2
+import numpy as np
+import psutil
+from numpy.typing import NDArray
 
 from parfocal.bench import UM_PER_PX, drawn_frame
 from parfocal.quantities import between, count
@@ -64,6 +70,13 @@ class Service:
             for body, header in rows
         }
 
+    def cpu_s(self) -> NDArray[np.float64]:
+        """Processor seconds so far of loop, active children and the shadow's: shape (3,)."""
+        loop = psutil.Process(self.process.pid)
+        children = sorted(loop.children(), key=psutil.Process.create_time)
+        groups = ([loop], children[:2], children[2:])
+        return np.array([sum(sum(one.cpu_times()[:2]) for one in group) for group in groups])
+
     def wait(self, n: int) -> dict[str, float]:
         """Wait for n results."""
         while len(found := self.published_s()) < n:
@@ -97,9 +110,21 @@ def save(path: Path, seed: int) -> None:
     hidden.rename(path)
 
 
-def measure(options: argparse.Namespace, shadow: str) -> tuple[float, list[float], float]:
-    """Images a second of a burst, ms of each paced image, share that the shadow answered."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """One start of the service: images a second of a burst, ms of each paced image, processor
+    seconds (3,) an image, and the share of images that the shadow answered in that time."""
+
+    rate: float
+    paced_ms: list[float]
+    cpu_s: NDArray[np.float64]
+    answered: float
+
+
+def measure(options: argparse.Namespace, shadow: str) -> Round:
+    """Start the service and give it its images."""
     with service(options.model, shadow) as made:
+        before_s = made.cpu_s()
         burst = [f"{i:03}.bmp" for i in range(options.images)]
         for i, name in enumerate(burst):
             save(made.folder.parent / name, i)
@@ -114,12 +139,13 @@ def measure(options: argparse.Namespace, shadow: str) -> tuple[float, list[float
             time.sleep(options.every_s)
         found = made.wait(1 + 2 * options.images)
         ms = [1e3 * (found[name] - at) for name, at in done_s.items()]
+        cpu_s = (made.cpu_s() - before_s) / (2 * options.images)
         rows = made.rows("SELECT count(*) FROM shadow WHERE body IS NOT NULL")
-        return rate, ms, int(rows[0][0]) / (1 + 2 * options.images)
+        return Round(rate, ms, cpu_s, int(rows[0][0]) / (1 + 2 * options.images))
 
 
 def main() -> None:
-    """Print one row a round and the medians."""
+    """Print one row a round, and the medians."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--model", default="hek293a-ht1080", metavar="BUNDLE")
     made.add_argument("--shadow", default="demo", metavar="BUNDLE")
@@ -127,20 +153,29 @@ def main() -> None:
     made.add_argument("--rounds", type=count, default=3, metavar="N")
     made.add_argument("--every-s", type=between(0.1, 60, "s"), default=3.0, metavar="S")
     options = made.parse_args()
-    rates: dict[str, list[float]] = {"": [], options.shadow: []}
-    waits: dict[str, list[float]] = {"": [], options.shadow: []}
+    rounds: dict[str, list[Round]] = {"": [], options.shadow: []}
     for _ in range(options.rounds):
-        for shadow in rates:  # in turn, so that a drift of the machine hits both
-            rate, ms, share = measure(options, shadow)
-            rates[shadow].append(rate)
-            waits[shadow] += ms
-            told = f"shadow {shadow}, {share:.0%} answered" if shadow else "no shadow"
-            print(f"{told}: burst {rate:.3f} images/s, paced {statistics.median(ms):.0f} ms")
-    for shadow in rates:
-        print(
-            f"{shadow or 'no shadow'}: burst {statistics.median(rates[shadow]):.3f} images/s, "
-            f"paced {statistics.median(waits[shadow]):.0f} ms (most {max(waits[shadow]):.0f} ms)"
-        )
+        for shadow, done in rounds.items():  # in turn, so that a drift of the machine hits both
+            done.append(measure(options, shadow))
+            tell(shadow, done[-1:])
+    print("medians:")
+    for shadow, done in rounds.items():
+        tell(shadow, done)
+
+
+def tell(shadow: str, rounds: list[Round]) -> None:
+    """One row."""
+    rate = statistics.median(one.rate for one in rounds)
+    ms = [wait for one in rounds for wait in one.paced_ms]
+    loop_s, active_s, shadow_s = np.median([one.cpu_s for one in rounds], 0)
+    answered = statistics.median(one.answered for one in rounds)
+    told = f"shadow {shadow}, {answered:.0%} answered so far" if shadow else "no shadow"
+    print(
+        f"{told}: burst {rate:.3f} images/s; paced {statistics.median(ms):.0f} ms, most "
+        f"{max(ms):.0f}; processor {1e3 * loop_s:.0f} ms the loop, {1e3 * active_s:.0f} the active "
+        f"children, {1e3 * shadow_s:.0f} the shadow's, an image",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
