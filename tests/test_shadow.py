@@ -60,7 +60,7 @@ def shadows(rig: Rig) -> dict[str, int]:
 
 def children(rig: Rig) -> list[psutil.Process]:
     assert rig.daemon is not None
-    return psutil.Process(rig.daemon.pid).children()
+    return list(psutil.Process(rig.daemon.pid).children())
 
 
 def stored(rig: Rig) -> list[tuple[int, str | None]]:

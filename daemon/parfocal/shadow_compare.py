@@ -19,7 +19,7 @@ from parfocal.verdict import Yardstick
 
 UNRECORDED = "unrecorded"
 MISSED: dict[str, str] = {
-    **SENTENCES,
+    **{str(why): text for why, text in SENTENCES.items()},
     UNRECORDED: "they still wait, or the service was killed first, or ran without the shadow",
 }
 
