@@ -21,12 +21,12 @@ MARGIN_PX = 112 * 0.44 / UM_PER_PX
 
 def shown(points: NDArray[np.float64], size: tuple[int, int], clumps: int, limit: int) -> Prepared:
     """A frame (h, w) in which the first finds are clumps of two; beyond the limit none is cut."""
-    within = np.array([MARGIN_PX <= v < side - MARGIN_PX for p in points
-                       for v, side in zip(p, size[::-1], strict=True)])  # fmt: skip
     chosen: list[int] = []
     rejected: list[Rejected] = []
-    for i, fits in enumerate(within.reshape(-1, 2).all(1).tolist()):
-        x_px, y_px = points[i].tolist()
+    for i, (x_px, y_px) in enumerate(points.tolist()):
+        fits = all(
+            MARGIN_PX <= v < side - MARGIN_PX for v, side in ((x_px, size[1]), (y_px, size[0]))
+        )
         if i < clumps:
             reason, n_cells = ObjectReason.CLUMP, 2
         elif fits and len(chosen) < limit:
@@ -49,7 +49,8 @@ def test_every_cell_of_the_countable_part_counts_once(
 ) -> None:
     points = np.random.default_rng(seed).uniform(0, (w, h), (40, 2))
     n, area_mm2 = counted(shown(points, (h, w), clumps, 15), rules())
-    inside = ((points >= MARGIN_PX) & (points < np.array([w, h]) - MARGIN_PX)).all(1)
+    high = np.array([w, h]) - MARGIN_PX
+    inside = np.all((points >= MARGIN_PX) & (points < high), axis=1)
     assert n == inside.sum() + inside[:clumps].sum()
     sides = (w - 2 * MARGIN_PX) * (h - 2 * MARGIN_PX)
     assert area_mm2 == pytest.approx(sides * (UM_PER_PX / 1000) ** 2)

@@ -20,6 +20,7 @@ from parfocal.config import Settings
 from parfocal.detectors import ChosenDetector
 from parfocal.inference import Classified, Loaded
 from parfocal.journal import Journal, encode_finite
+from parfocal.overlaps import counted_once
 from parfocal.reader import DetectorFailed, Prepared, ReadRequest, Refused
 from parfocal.results import frame_result, model_ref
 from parfocal.types import FlaskRef, FrameResult, ImageRef, Quality
@@ -61,13 +62,17 @@ SENTENCES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A frame of the active model: the number of its message, and what it was told of."""
+    """A frame of the active model: the number of its message, and what it was told of.
+
+    `counted_by` names the images that counted a part of it before.
+    """
 
     seq: int
     image: ImageRef
     flask: FlaskRef | None
     quality: Quality
     revision: int
+    counted_by: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +133,8 @@ class Shadow:
 
     def offer(self, seq: int, told: FrameResult) -> None:
         """Hand over a frame that was just journaled; never waits."""
-        frame = Frame(seq, told.image, told.flask, told.quality, told.revision)
+        earlier = told.already_counted.images if told.already_counted else ()
+        frame = Frame(seq, told.image, told.flask, told.quality, told.revision, earlier)
         if self.fault:
             self._miss(frame, Missed.ABSENT)
         elif len(self._waiting) >= MOST_WAITING:
@@ -250,9 +256,13 @@ class Shadow:
             model = model_ref(
                 loaded.card, loaded.sha256, loaded.provider, detector.name, detector.fingerprint
             )
+            prepared, classified, already = counted_once(
+                image.path, prepared, classified, loaded.card.prepare.pixels,
+                lambda path: os.path.basename(path) in frame.counted_by,
+            )  # fmt: skip
             result = frame_result(
                 image.path, image.source, prepared, classified, loaded.card, model,
-                frame.flask, frame.revision,
+                frame.flask, frame.revision, already,
             )  # fmt: skip
             # of the same bytes; but what was declared and noted then is what counts
             result = msgspec.structs.replace(result, image=image, quality=frame.quality)

@@ -135,7 +135,13 @@ class Road:
             raise SystemExit(f"the model cannot be used: {loaded}")
         self.bundle: Bundle = load(model)
         detector = self.reader.detector
-        self.ref = model_ref(self.bundle, loaded.provider, detector.name, detector.fingerprint)
+        self.ref = model_ref(
+            self.bundle.card,
+            self.bundle.sha256,
+            loaded.provider,
+            detector.name,
+            detector.fingerprint,
+        )
 
     def __call__(self, seen: SimulatedFrame) -> FrameResult:
         """The result that the daemon would send of this frame."""
