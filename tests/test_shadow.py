@@ -175,7 +175,7 @@ def test_an_image_that_is_assigned_later_counts_for_its_flask(
 def test_a_lost_shadow_costs_its_frame_alone_and_comes_back(
     rig: Rig, opposite: Path, victim: str, number: int
 ) -> None:
-    walls = ("--set", "limits.infer_wall_s=2", "--set", "limits.read_wall_s=2")
+    walls = ("--set", "limits.infer_wall_s=5", "--set", "limits.read_wall_s=5")
     save_frame(rig.folder / "first.png", seed=9)
     start(rig, opposite, *walls)
     rig.wait_done(1)
@@ -244,7 +244,9 @@ def test_more_than_so_many_never_wait(tmp_path: Path, opposite: Path) -> None:
         shadow = Shadow(settings, choose("classical"), journal)
         with journal.transaction():
             seqs = [journal.append("alarm", alarm).seq for _ in range(MOST_WAITING + 6)]
-        told = SimpleNamespace(image=None, flask=None, quality=None, revision=1)
+        told = SimpleNamespace(
+            image=None, flask=None, quality=None, revision=1, already_counted=None
+        )
         for seq in seqs:
             shadow.offer(seq, cast(FrameResult, told))
         assert shadow.counts == {Missed.BEHIND: 6}

@@ -36,7 +36,7 @@ def assign(journal: Journal, path: str, flask: FlaskRef) -> tuple[Message, Frame
     message = journal.append("frame", result, blob)
     journal.db.execute(
         "INSERT INTO cell SELECT ?, id, ?, label, probability, novelty, accepted, reason, x_px, "
-        "y_px, area_um2, lca FROM cell WHERE seq = ?",
+        "y_px, area_um2, lca, phenotype FROM cell WHERE seq = ?",
         (message.seq, flask.session, known.seq),
     )
     journal.db.execute(
