@@ -139,8 +139,9 @@ def eyes(tmp_path: Path) -> Iterator[Callable[..., Eyes]]:
 
 @pytest.fixture
 def rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full scans only at the start, so that events alone must do."""
+    """Full scans only at the start, so that events alone must do, or looks at some folders."""
     monkeypatch.setattr(scan, "FULL_SCAN_S", 1000.0)
+    monkeypatch.setattr(scan, "SCAN_SHARE", 1e-9)
 
 
 def wait(eyes: Eyes, name: str) -> None:
@@ -206,6 +207,40 @@ def test_an_active_folder_of_a_share_is_polled(eyes: Callable[..., Eyes], tmp_pa
     begin(watching, tmp_path)
     (tmp_path / "x.tif").write_bytes(b"x")
     wait(watching, "x.tif")
+
+
+@pytest.mark.parametrize("where", [".", "new", "idle"])
+def test_a_share_of_few_files_is_polled_whole_also_after_a_pause(
+    where: str, eyes: Callable[..., Eyes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "FULL_SCAN_S", 1000.0)
+    (tmp_path / "idle").mkdir()
+    watching = eyes(polled=True)
+    begin(watching, tmp_path)
+    (tmp_path / where).mkdir(exist_ok=True)
+    (tmp_path / where / "x.tif").write_bytes(b"x")
+    wait(watching, "x.tif")
+
+
+def test_full_scans_of_a_slow_share_are_rare(
+    eyes: Callable[..., Eyes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = scan.listed
+
+    def slow(path: str) -> object:
+        time.sleep(0.05)
+        return real(path)
+
+    monkeypatch.setattr(scan, "listed", slow)
+    monkeypatch.setattr(scan, "POLLED_SCAN_S", 0.05)
+    monkeypatch.setattr(scan, "SCAN_SHARE", 0.001)
+    watching = eyes(polled=True)
+    watching.scanner.active(str(tmp_path))
+    until(lambda: watching.sees("") or watching.full, 8, "the first scan")
+    time.sleep(0.6)  # looks at the folder go on, and the next at everything is due in 50 s
+    (tmp_path / "x.tif").write_bytes(b"x")
+    wait(watching, "x.tif")
+    assert watching.full == 1  # it was found by a look at its folder
 
 
 def test_the_full_scan_needs_no_events(

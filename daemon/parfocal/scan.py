@@ -30,6 +30,10 @@ FAULT_SCAN_S = 2.0
 """A tree that cannot be seen is looked for this often."""
 UNSETTLED_SCAN_S = 0.25
 POLLED_SCAN_S = 1.0
+"""A polled tree is looked at this often: all of it while that is quick, else its active folders."""
+SCAN_SHARE = 0.05
+"""Full scans of a polled tree take at most this share of the time, and one is due in any case
+after `FULL_SCAN_S`. A few thousand files on a near disk can be looked at every second."""
 ACTIVE_S = 60.0
 """A polled folder counts as active this long after a file in it was new or changed."""
 STALL_S = 30.0
@@ -199,7 +203,7 @@ class Scanner:
         self._wanted = _Wanted()
         self._unsettled: frozenset[str] = frozenset()
         self._active: dict[str, float] = {}
-        self._scan_s = 0.0
+        self._scan_s = self._full_scan_s = 0.0
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._observer: BaseObserver | None = None
@@ -258,16 +262,23 @@ class Scanner:
         next_full = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
-            if now >= next_full:
+            if due := now >= next_full:
                 self.hint(None)
-                next_full = now + FULL_SCAN_S
             self._nudge.clear()
             self._look()
+            if due:
+                next_full = now + self._full_every_s()
             if self.fault:
                 next_full = min(next_full, time.monotonic() + FAULT_SCAN_S)
             self._nudge.wait(min(self._pause_s(), max(0.0, next_full - time.monotonic())))
             self._stop.wait(max(EVENT_DELAY_S, 2 * self._scan_s))
         self._stop_observer()  # one that started only after `close` had given up waiting
+
+    def _full_every_s(self) -> float:
+        """From the begin of a full scan to the next; events are trusted to tell sooner."""
+        if not self.polled:
+            return FULL_SCAN_S
+        return min(FULL_SCAN_S, max(POLLED_SCAN_S, self._full_scan_s / SCAN_SHARE))
 
     def _pause_s(self) -> float:
         if self._unsettled:
@@ -293,6 +304,8 @@ class Scanner:
         look.at([self.root] if folders is None else sorted(folders), recursive=folders is None)
         now = time.monotonic()
         self._scan_s, self._looking_s = now - began_s, None
+        if folders is None:
+            self._full_scan_s = self._scan_s
         if folders is None or look.fault:
             self._fault = look.fault
         if self._stop.is_set():
