@@ -118,12 +118,22 @@ def test_a_duplicate_points_at_the_scored_file_of_its_session(files: FileTable) 
     assert files.same_bytes(A, "s", 99) == first.id  # a copy is never the original
 
 
-def test_all_come_in_the_order_they_were_first_seen(files: FileTable) -> None:
+def test_the_unfinished_come_in_the_order_they_were_first_seen(files: FileTable) -> None:
     names = ["/ü.tif", "/b\n.tif", "/a'; DROP TABLE file; --.tif", "/😀.tif"]
     for name in names:
         files.add(name, signature(), None)
     files.claim(files.at(names[0]))
-    assert [known.path for known in files.all()] == names
+    assert [known.path for known in files.unfinished(frozenset())] == names
+    scored(files, files.at(names[0]), A)
+    files.quarantine(files.at(names[1]), FileReason.CORRUPT, "?", B)
+    files.quarantine(files.at(names[2]), FileReason.NO_SCALE, "none", B)
+    left = files.unfinished(frozenset({FileReason.NO_SCALE, FileReason.UNREADABLE}))
+    assert [known.path for known in left] == names[2:]
+
+
+def test_a_file_never_seen_is_not_found(files: FileTable) -> None:
+    known = files.add("/x.tif", signature(), None)
+    assert (files.find("/x.tif"), files.find("/y.tif")) == (known, None)
 
 
 # ------------------------------------------------------------------------------------- sessions

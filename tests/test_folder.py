@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parfocal.files import FileState, Signature
+from parfocal.files import FileState, Known, Signature
 from parfocal.folder import GIVE_UP_S, LONG_SETTLE_S, SETTLE_S, Claim, FolderSource
 from parfocal.journal import Journal
 from parfocal.reasons import FileReason
@@ -187,9 +187,13 @@ class Bench:
         assert self.source.depth == 0
         assert self.source.next_wake_s() is None
 
+    def rows(self) -> list[Known]:
+        paths = self.journal.db.execute("SELECT path FROM file ORDER BY id")
+        return [self.source.files.at(path) for (path,) in paths]
+
     def states(self) -> dict[str, tuple[str, str | None]]:
         return {os.path.relpath(k.path, self.root): (k.state.value, k.reason)
-                for k in self.source.files.all()}  # fmt: skip
+                for k in self.rows()}  # fmt: skip
 
 
 class Body(msgspec.Struct):
@@ -227,7 +231,7 @@ def test_every_schedule_ends_with_each_file_in_its_one_right_state(
             bench.step()
         bench.settle()
         assert not bench.early
-        rows = {known.path: known for known in bench.source.files.all()}
+        rows = {known.path: known for known in bench.rows()}
         there = {str(p): p.read_bytes() for p in bench.root.rglob("*") if p.is_file()}
         assert set(there) <= set(rows)
         for path, known in rows.items():
@@ -283,7 +287,7 @@ def test_new_content_under_an_old_name_is_the_next_revision(bench: Bench) -> Non
     bench.settle()
     bench.do("rewrite", "a.tif", "")
     bench.settle()
-    (known,) = bench.source.files.all()
+    (known,) = bench.rows()
     assert (known.revision, known.seq, len(bench.results)) == (2, 2, 2)
 
 
@@ -296,6 +300,36 @@ def test_a_file_moved_away_and_back_is_scored(bench: Bench) -> None:
     (bench.home / "elsewhere").rename(bench.root / "a.tif")  # same inode, same time
     bench.settle()
     assert bench.states() == {"a.tif": ("done", None)}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_files_that_are_gone_cost_no_memory_and_are_known_when_they_return(
+    restarted: bool, bench: Bench
+) -> None:
+    for name in ("a.tif", "b.tif"):
+        bench.do("appear", name, "")
+    bench.settle()
+    for name in ("a.tif", "b.tif"):
+        (bench.root / name).rename(bench.home / name)
+    bench.step()
+    assert not bench.source._known
+    if restarted:
+        bench.do("restart", "", "")
+    for name in ("a.tif", "b.tif"):
+        (bench.home / name).rename(bench.root / name)
+    bench.do("rewrite", "b.tif", "")
+    bench.settle()
+    assert set(bench.states().values()) == {("done", None)}
+    assert [known.revision for known in bench.rows()] == [1, 2]
+    assert len(bench.results) == 3
+
+
+def test_what_could_not_be_seen_is_not_forgotten(bench: Bench) -> None:
+    bench.do("appear", "a.tif", "")
+    bench.settle()
+    bench.scanner.look(unseen=frozenset({str(bench.root)}))
+    bench.source.update(None)
+    assert bench.source._known
 
 
 def test_another_device_number_after_a_mount_reads_nothing_again(bench: Bench) -> None:
@@ -315,7 +349,7 @@ def test_files_there_at_the_start_have_no_flask_and_later_ones_that_of_the_stage
     bench.do("appear", "b.png", "")
     bench.step(session="s")
     bench.step(session="t")
-    sessions = {os.path.basename(k.path): k.session for k in bench.source.files.all()}
+    sessions = {os.path.basename(k.path): k.session for k in bench.rows()}
     assert sessions == {"a.tif": None, "b.png": "s"}
 
 

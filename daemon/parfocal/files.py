@@ -72,9 +72,16 @@ class FileTable:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
 
-    def all(self) -> list[Known]:
-        """Every file, in the order they were first seen."""
-        return self._rows("1", ())
+    def unfinished(self, mendable: frozenset[FileReason]) -> list[Known]:
+        """Files without an end, or refused for such a reason, in the order they were first seen."""
+        ends, reasons = (FileState.DONE, FileState.QUARANTINED), sorted(mendable)
+        marks = ", ".join("?" * len(reasons))
+        where = f"state NOT IN (?, ?) OR (state = ? AND reason IN ({marks}))"
+        return self._rows(where, (*ends, FileState.QUARANTINED, *reasons))
+
+    def find(self, path: str) -> Known | None:
+        """The file with this path, if one was ever seen."""
+        return next(iter(self._rows("path = ?", (path,))), None)
 
     def counts(self) -> dict[str, int]:
         """Number of files in each state."""

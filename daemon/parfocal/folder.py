@@ -72,7 +72,7 @@ class FolderSource:
         self.root, self.journal, self.clock = root.absolute(), journal, clock
         self.files = FileTable(journal)
         self.scanner = Scanner(self.root, wake, polled)
-        self._known = {known.path: known for known in self.files.all()}
+        self._known: dict[str, Known] = {}  # rows of what is in the tree; the journal has all
         self._pending: dict[str, _Pending] = {}
         self._retry_s: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
@@ -85,12 +85,11 @@ class FolderSource:
         So does one that was refused for something that a person may have mended meanwhile.
         """
         with self.journal.transaction():
-            for known in list(self._known.values()):
-                mended = known.state is FileState.QUARANTINED and known.reason in MENDABLE
-                if known.state is FileState.CLAIMED or mended:
-                    known = self._keep(self.files.settle(known))
-                if known.state in (FileState.SETTLING, FileState.WAITING):
-                    self._pending[known.path] = _Pending(known, self.clock(), self.clock())
+            for known in self.files.unfinished(MENDABLE):
+                if known.state in (FileState.CLAIMED, FileState.QUARANTINED):
+                    known = self.files.settle(known)
+                self._keep(known)
+                self._pending[known.path] = _Pending(known, self.clock(), self.clock())
 
     def start(self) -> None:
         """Begin scanning."""
@@ -122,9 +121,17 @@ class FolderSource:
         present = {entry.path for entry in scan.entries}
         for path in [p for p in self._pending if p not in present and scan.covers(p)]:
             self._vanished(path)
+        if scan.folders is None and len(self._known) > len(present):
+            self._forget(scan, present)
+
+    def _forget(self, scan: Scan, present: set[str]) -> None:
+        """Let go of finished files that are gone: a camera's are deleted for ever, in the end."""
+        for path in [p for p in self._known if p not in present and p not in self._pending]:
+            if scan.covers(path):
+                del self._known[path]
 
     def _seen(self, entry: Entry, scan: Scan, session: str | None) -> None:
-        known = self._known.get(entry.path)
+        known = self._known.get(entry.path) or self._recalled(entry.path)
         back = known is not None and known.reason == FileReason.VANISHED
         if known is not None and known.signature == entry.signature and not back:
             pending = self._pending.get(entry.path)
@@ -147,6 +154,10 @@ class FolderSource:
             self._refuse(known, FileReason.UNREADABLE, NOT_UTF8)
         else:
             self._pending[entry.path] = _Pending(known, scan.at_s, scan.at_s)
+
+    def _recalled(self, path: str) -> Known | None:
+        known = self.files.find(path)
+        return known and self._keep(known)
 
     def _vanished(self, path: str) -> None:
         known = self._pending[path].known
