@@ -245,6 +245,28 @@ def test_the_newest_frame_is_kept_and_each_replaced_one_counted(tmp_path: Path) 
     assert len(list(tmp_path.rglob("*.png"))) == 1
 
 
+def test_frames_seen_before_a_failure_are_counted_and_kept(tmp_path: Path) -> None:
+    class Failing(Counter):
+        def next(self, wait_s: float, /) -> Shot:
+            if self.n == 3:
+                raise CameraError("unplugged")
+            return super().next(wait_s)
+
+    camera = Failing()
+    watcher = Watcher(lambda _: camera, all_taken)
+    opening = OpenCamera(camera=CameraSettings(), folder=str(tmp_path))
+    watcher(opening)
+    seen = watcher(Look(wait_s=5))
+    assert isinstance(seen, Seen)
+    assert (len(seen.frame_s), seen.n_replaced, seen.held) == (3, 2, True)
+    kept = watcher(Keep())
+    assert isinstance(kept, Seen) and kept.kept
+    camera.n = 0  # a failure that would pass by itself is told all the same
+    assert watcher(Look(wait_s=5)) == CameraFailed(detail="unplugged")
+    watcher(opening)
+    assert isinstance(watcher(Look(wait_s=5, may_keep=True)), Seen)
+
+
 def test_another_flask_gets_a_fresh_gate_and_no_frame_of_the_one_before(tmp_path: Path) -> None:
     gates: list[Every] = []
 

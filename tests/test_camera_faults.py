@@ -135,6 +135,15 @@ def test_a_reader_that_has_enough_to_do_costs_frames_that_are_counted(bench: Ben
     assert counts.frames - counts.kept - counts.dropped in (0, 1)  # one may be held
 
 
+def test_a_frame_that_is_lost_with_the_camera_is_counted(bench: Bench) -> None:
+    bench.waiting = sources.MAX_WAITING
+    bench.step_until(lambda counts: counts.frames > 5)
+    bench.fault("vanished")
+    bench.until("stopped by itself", 10)
+    counts = bench.source.counts
+    assert (counts.kept, counts.dropped, counts.losses) == (0, counts.frames, 1)
+
+
 @pytest.mark.parametrize("trigger", ["external", "continuous"])
 def test_only_a_camera_with_an_external_trigger_may_be_silent(
     trigger: Literal["external", "continuous"], bench: Bench

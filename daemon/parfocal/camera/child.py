@@ -82,6 +82,7 @@ class Watcher:
         self._kept: dict[int, Path] = {}
         self._session: str | None = None
         self._held: Held | None = None
+        self._failure: CameraError | None = None
 
     def __call__(self, request: CameraRequest) -> CameraAnswer:
         """Carry out one request; trouble with the camera is an answer."""
@@ -115,7 +116,7 @@ class Watcher:
 
     def _open(self, request: OpenCamera) -> Described:
         before = self._camera
-        self._camera = self._held = self._spool = None  # even if it does not close
+        self._camera = self._held = self._spool = self._failure = None  # even if it does not close
         if before is not None:
             before.close()
         self._camera = self._open_camera(request.camera)
@@ -129,12 +130,20 @@ class Watcher:
         return described
 
     def _look(self, request: Look) -> Seen:
+        if self._failure is not None:
+            raise self._failure
         camera, shot, seen = self.camera, None, self._turned(request.session)
         left_s, until_s = request.wait_s, time.monotonic() + request.wait_s
         while left_s > 0 and not (self._held and request.may_keep):
             if len(seen.frame_s) == request.most_frames:
                 break
-            new = camera.next(left_s)
+            try:
+                new = camera.next(left_s)
+            except CameraError as error:
+                if seen == Seen():
+                    raise
+                self._failure = error  # told next: what was seen before must be counted
+                break
             if new is not None:
                 shot, seen = new, self._decided(new, seen)
             left_s = until_s - time.monotonic()

@@ -210,8 +210,11 @@ class CameraSource:
     def _lost(self, why: str) -> None:
         """Replace the child: whatever state its driver is in goes with it."""
         self.close()
+        counts = self.counts
+        # a frame that it was just writing may be whole, and is counted as dropped all the same
+        dropped = counts.dropped + int(self._held)
+        self.counts = replace(counts, dropped=dropped, losses=counts.losses + 1)
         self.described, self._held = None, False
-        self.counts = replace(self.counts, losses=self.counts.losses + 1)
         self._failed(why)
 
     def _failed(self, why: str) -> None:
