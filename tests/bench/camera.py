@@ -9,10 +9,10 @@ are dropped. Frames made are counted apart, by the numbers that Micro-Manager's 
 counts must agree to the frame. Files are deleted once their result has arrived, so the disk does
 not fill.
 
-Memory is the unique set size of each process (what would be free without it), every ten seconds.
-`early` and `late` are medians of minutes 3 to 5 and of the last 3 of 30, and in proportion of
-another length; the slope is fitted by least squares to means of one minute each after `early`
-began.
+Memory is the unique set size of each process (what would be free without it), every ten seconds; of
+one that was started again, the longest life counts. `early` and `late` are medians of minutes 3 to
+5 and of the last 3 of 30, and in proportion of another length; the slope is fitted by least squares
+to means of one minute each after `early` began.
 """
 
 import argparse
@@ -70,6 +70,10 @@ SLACK = 0.02
 """Memory that is late within this share of what it was early is flat."""
 
 
+Sample = tuple[float, int, int]
+"""Seconds since the start, unique and resident set size in bytes."""
+
+
 @dataclass(slots=True)
 class Watch:
     """Everything noted while the rig runs."""
@@ -82,8 +86,7 @@ class Watch:
     differences: list[int] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     beat: Beat | None = None
-    memory: dict[str, list[tuple[float, int, int]]] = field(default_factory=dict)
-    pids: dict[str, set[int]] = field(default_factory=dict)
+    memory: dict[str, dict[int, list[Sample]]] = field(default_factory=dict)  # name, process id
     most_bytes: int = 0
 
     def hear(self, event: object) -> None:
@@ -126,8 +129,8 @@ class Watch:
                 info = psutil.Process(pid).memory_full_info()
             except psutil.NoSuchProcess:
                 continue
-            self.memory.setdefault(name, []).append((at_s, info.uss, info.rss))
-            self.pids.setdefault(name, set()).add(pid)
+            lives = self.memory.setdefault(name, {})
+            lives.setdefault(pid, []).append((at_s, info.uss, info.rss))
         used = sum(f.stat().st_size for f in self.rig.home.rglob("*") if f.is_file())
         self.most_bytes = max(self.most_bytes, used)
 
@@ -203,7 +206,8 @@ def report(
     states = dict(rig.rows("SELECT state, count(*) FROM file GROUP BY state"))
     (frames,) = rig.rows("SELECT count(*) FROM message WHERE topic LIKE 'frame/%'")[0]
     made, kept = watch.made, watch.count_kept()
-    memory = {name: figures(samples, seconds) for name, samples in watch.memory.items()}
+    lives = {name: list(lives.values()) for name, lives in watch.memory.items()}
+    memory = {name: figures(max(one, key=len)) for name, one in lives.items()}
     counts = {
         "made": made,
         "kept": kept,
@@ -232,21 +236,25 @@ def report(
         "each_kept_frame_has_one_result": whole and not results["twice"],
         "memory_mb": memory,
         "memory_flat": all(one["late"] <= (1 + SLACK) * one["early"] for one in memory.values()),
-        "processes_started": {name: len(pids) for name, pids in watch.pids.items()},
+        "restarts": {name: len(one) - 1 for name, one in lives.items()},
         "degraded": dict(watch.reasons),
         "most_on_disk_mb": round(watch.most_bytes / MB),
         "journal_mb": round((rig.state / "journal.sqlite").stat().st_size / MB),
         "exit_status": status,
+        "warnings": [line for line in rig.log().splitlines() if " WARNING " in line],
+        "memory_samples_bytes": lives,
     }
 
 
-def figures(samples: list[tuple[float, int, int]], seconds: float) -> dict[str, float]:
+def figures(samples: list[Sample]) -> dict[str, float]:
     """Memory of one process in MB: medians, maximum and slope of the unique set size."""
     at, uss, rss = np.array(samples).T
-    shares, uss, rss = at / seconds, uss / MB, rss / MB
+    at -= at[0]
+    shares, uss, rss = at / at[-1], uss / MB, rss / MB
     early, late = ((shares >= low) & (shares <= high) for low, high in (EARLY, LATE))
     slope, error = trend(at[shares >= EARLY[0]], uss[shares >= EARLY[0]])
     known = {
+        "minutes": at[-1] / 60,
         "early": np.median(uss[early]),
         "late": np.median(uss[late]),
         "max": uss.max(),
@@ -290,18 +298,19 @@ def table(found: dict[str, Any]) -> str:
         f"results           {results['messages']:>8}  "
         f"{results['received']} received, {results['twice']} twice, {results['cells']} cells; "
         f"files {results['files']}",
-        f"restarts          {sum(found['processes_started'].values()) - 4:>8}  "
+        f"restarts          {sum(found['restarts'].values()):>8}  "
         f"degraded: {found['degraded'] or 'never'}",
         f"disk              {found['most_on_disk_mb']:>8}  MB at most, "
         f"of which the journal {found['journal_mb']} MB",
         "",
-        "memory, MB     early     late      max    slope an hour    RSS early    late     max",
+        "memory, MB  minutes    early     late      max   slope an hour   RSS early    late     max",
     ]
     for name, one in found["memory_mb"].items():
         slope = f"{one['slope_mb_per_h']:+.2f} ± {one['slope_standard_error']:.2f}"
         lines.append(
-            f"{name:<10} {one['early']:>9.1f} {one['late']:>8.1f} {one['max']:>8.1f} {slope:>16} "
-            f"{one['rss_early']:>12.1f} {one['rss_late']:>7.1f} {one['rss_max']:>7.1f}"
+            f"{name:<10} {one['minutes']:>8.1f} {one['early']:>8.1f} {one['late']:>8.1f} "
+            f"{one['max']:>8.1f} {slope:>15} {one['rss_early']:>11.1f} {one['rss_late']:>7.1f} "
+            f"{one['rss_max']:>7.1f}"
         )
     checks = ("counts_agree", "each_kept_frame_has_one_result", "memory_flat")
     return "\n".join([*lines, "", *(f"{check}: {found[check]}" for check in checks)])

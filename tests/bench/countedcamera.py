@@ -57,5 +57,5 @@ class CountedCore(CMMCorePlus):
 
 
 if __name__ == "__main__":
-    mmcore.CMMCorePlus = CountedCore
+    vars(mmcore)["CMMCorePlus"] = CountedCore
     run(int(sys.argv[1]), Watcher())
