@@ -303,12 +303,12 @@ def table(found: dict[str, Any]) -> str:
         f"disk              {found['most_on_disk_mb']:>8}  MB at most, "
         f"of which the journal {found['journal_mb']} MB",
         "",
-        "memory, MB  minutes    early     late      max   slope an hour   RSS early    late     max",
+        "memory, MB minutes    early     late      max   slope an hour   RSS early    late     max",
     ]
     for name, one in found["memory_mb"].items():
         slope = f"{one['slope_mb_per_h']:+.2f} ± {one['slope_standard_error']:.2f}"
         lines.append(
-            f"{name:<10} {one['minutes']:>8.1f} {one['early']:>8.1f} {one['late']:>8.1f} "
+            f"{name:<10} {one['minutes']:>7.1f} {one['early']:>8.1f} {one['late']:>8.1f} "
             f"{one['max']:>8.1f} {slope:>15} {one['rss_early']:>11.1f} {one['rss_late']:>7.1f} "
             f"{one['rss_max']:>7.1f}"
         )
