@@ -9,10 +9,11 @@ are dropped. Frames made are counted apart, by the numbers that Micro-Manager's 
 counts must agree to the frame. Files are deleted once their result has arrived, so the disk does
 not fill.
 
-Memory is the unique set size of each process (what would be free without it), every ten seconds; of
-one that was started again, the longest life counts. `early` and `late` are medians of minutes 3 to
-5 and of the last 3 of 30, and in proportion of another length; the slope is fitted by least squares
-to means of one minute each after `early` began.
+Memory is what each process holds for itself (anonymous memory: what libraries' files and the shared
+crops take depends on other processes too), every ten seconds; of one that was started again, the
+longest life counts. `early` and `late` are medians of minutes 3 to 5 and of the last 3 of 30, and
+in proportion of another length; the slope is fitted by least squares to means of one minute each
+after `early` began. RSS, the resident set size, is what is shown elsewhere.
 """
 
 import argparse
@@ -71,7 +72,7 @@ SLACK = 0.02
 
 
 Sample = tuple[float, int, int]
-"""Seconds since the start, unique and resident set size in bytes."""
+"""Seconds since the start, anonymous memory and resident set size in bytes."""
 
 
 @dataclass(slots=True)
@@ -126,11 +127,11 @@ class Watch:
         pids = {NAMES[name]: pid for name, pid in self.rig.children().items() if name in NAMES}
         for name, pid in {"daemon": self.rig.daemon.pid, **pids}.items():
             try:
-                info = psutil.Process(pid).memory_full_info()
+                info = psutil.Process(pid).memory_info()
             except psutil.NoSuchProcess:
                 continue
             lives = self.memory.setdefault(name, {})
-            lives.setdefault(pid, []).append((at_s, info.uss, info.rss))
+            lives.setdefault(pid, []).append((at_s, info.rss - info.shared, info.rss))
         used = sum(f.stat().st_size for f in self.rig.home.rglob("*") if f.is_file())
         self.most_bytes = max(self.most_bytes, used)
 
@@ -247,17 +248,17 @@ def report(
 
 
 def figures(samples: list[Sample]) -> dict[str, float]:
-    """Memory of one process in MB: medians, maximum and slope of the unique set size."""
-    at, uss, rss = np.array(samples).T
+    """Memory of one process in MB: medians, maximum and slope, and the resident set size."""
+    at, own, rss = np.array(samples).T
     at -= at[0]
-    shares, uss, rss = at / at[-1], uss / MB, rss / MB
+    shares, own, rss = at / at[-1], own / MB, rss / MB
     early, late = ((shares >= low) & (shares <= high) for low, high in (EARLY, LATE))
-    slope, error = trend(at[shares >= EARLY[0]], uss[shares >= EARLY[0]])
+    slope, error = trend(at[shares >= EARLY[0]], own[shares >= EARLY[0]])
     known = {
         "minutes": at[-1] / 60,
-        "early": np.median(uss[early]),
-        "late": np.median(uss[late]),
-        "max": uss.max(),
+        "early": np.median(own[early]),
+        "late": np.median(own[late]),
+        "max": own.max(),
         "slope_mb_per_h": slope,
         "slope_standard_error": error,
         "rss_early": np.median(rss[early]),
