@@ -11,7 +11,8 @@ closed. Half are `renamed`: the same under another name, and then given theirs. 
 A result counts as shown when a subscriber has it. Its time is `look` (closed to first seen; less
 than nothing for a file that was seen before it was complete), `settle` (to the reader's turn, all
 messages between processes included), `read` (hash, decode, detect, cut, normalize), `infer`, and
-`tell` (published to received).
+`tell` (published to received). Processor time for one file says what `read` and `infer` would take
+of one core that nobody else uses.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -118,8 +120,10 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     try:
         with Subscriber(Endpoints(rig.live, rig.replay)) as subscriber:
             wait_ready(rig, subscriber)
+            busy_s = processor_s(rig)
             Writer(rig.folder, files, iter(images), options.seed).start()
             receive(rig, subscriber, {file.name: file for file in files})
+            busy_s = {name: s - busy_s[name] for name, s in processor_s(rig).items()}
         rig.stop()
         rows = rig.rows("SELECT path, seen_at FROM file")
     finally:
@@ -132,6 +136,7 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         "model": options.model,
         "poll_s": {"active": POLLED_SCAN_S, "unsettled": UNSETTLED_SCAN_S, "else": FULL_SCAN_S,
                    "settle": SETTLE_S},
+        "processor_s": {name: round(s / len(files), 3) for name, s in busy_s.items()},
         "cells": float(np.median([file.n_cells for file in files])),
         "ways": {way: figures([one for one in timed if one["way"] == way])
                  for way in dict.fromkeys(ways)},
@@ -148,6 +153,14 @@ def wait_ready(rig: Rig, subscriber: Subscriber) -> None:
             if isinstance(event, Beat) and event.state == "ready":
                 return
     sys.exit(f"the daemon is not ready:\n{rig.log()[-2000:]}")
+
+
+def processor_s(rig: Rig) -> dict[str, float]:
+    """Processor seconds that the daemon and its children have used."""
+    assert rig.daemon is not None
+    used = {"daemon": psutil.Process(rig.daemon.pid).cpu_times()}
+    used |= {name: psutil.Process(pid).cpu_times() for name, pid in rig.children().items()}
+    return {name.rpartition(".")[2]: one.user + one.system for name, one in used.items()}
 
 
 def receive(rig: Rig, subscriber: Subscriber, files: dict[str, File]) -> None:
@@ -207,6 +220,8 @@ def table(found: dict[str, Any]) -> str:
             values = "".join(f"{one[part][k]:8.2f}" for part in ("total", *PARTS))
             whose = f"{way:<20} n={one['n']:<4}" if not k else ""
             lines.append(f"{whose:<26} {name:<9}{values}")
+    used = ", ".join(f"{name} {s:.2f} s" for name, s in found["processor_s"].items())
+    lines += ["", f"processor time for one file: {used}"]
     kept = found["all"]["total"][1] <= PROMISED_S
     return "\n".join([*lines, "", f"95 % within {PROMISED_S:g} s: {kept}"])
 
