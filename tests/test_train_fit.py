@@ -221,6 +221,9 @@ def test_other_recipes_resume_as_well(tmp_path: Path, base: Recipe) -> None:
     assert [epoch.number for _, epoch in new_fit(broken, crops, plan).run(resume=True)] == [2]
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (broken / name).read_bytes()
+    # nothing was left out, yet a bundle needs to know what is usual
+    scores = read_checkpoint(whole)[0].novelty.scores
+    assert len(scores) == len(crops) and scores == tuple(sorted(scores))
 
 
 def test_other_options_cannot_go_on_with_a_fit(tmp_path: Path) -> None:

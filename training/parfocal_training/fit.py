@@ -175,7 +175,12 @@ class Fit:
     def _finish(self, state: TrainingState, reference: Reference, left_out: LeftOut | None) -> None:
         draw(self.histories, self.folder / "curves.png")
         known = self._known(state, reference, self.plan.folds)
-        scores = novelty.thinned(left_out.distances) if left_out else ()
+        if left_out:
+            usual = left_out.distances
+        else:  # those of its own crops: the best there is before `parfocal-export --measure`
+            every = self._labelled(np.arange(len(self.crop_set)))
+            lca = answer(state.averaged, every.crops, reference)[1]
+            usual = novelty.distances(known, lca, len(self.crop_set.classes))
         index, measured = self.crop_set.index, self._measured(left_out)
         finished = store.Checkpoint(
             created_at=self.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -189,7 +194,7 @@ class Fit:
             data=index.data,
             data_sha256s=self.crop_set.sha256s,
             groups=tuple(sorted(set(self.crop_set.groups))),
-            novelty=msgspec.structs.replace(known, scores=scores),
+            novelty=msgspec.structs.replace(known, scores=novelty.thinned(usual)),
             measured=measured,
             caveats=(*caveats(self.crop_set, left_out), *measured.caveats),
         )
