@@ -55,11 +55,13 @@ def test_the_temperature_is_found(true: float) -> None:
     assert figures.temperature(cells.logits, cells.labels) == pytest.approx(true, rel=0.1)
 
 
-def test_a_temperature_never_leaves_its_range() -> None:
-    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
+def test_a_temperature_never_leaves_its_range_and_few_cells_hardly_move_it() -> None:
+    sure, n = np.array([[1.0, 0.0], [0.0, 1.0]]), 5000
     low, high = figures.TEMPERATURES
-    assert figures.temperature(sure, np.array([0, 1])) == pytest.approx(low, rel=1e-3)
-    assert figures.temperature(sure, np.array([1, 0])) == pytest.approx(high, rel=1e-2)
+    for labels, end in (([0, 1], low), ([1, 0], high)):
+        many = figures.temperature(np.tile(sure, (n, 1)), np.tile(labels, n))
+        assert many == pytest.approx(end, rel=1e-2)
+        assert 0.9 < figures.temperature(sure, np.array(labels)) < 1.1
 
 
 def test_calibration_error_of_honest_and_of_boastful_answers() -> None:
