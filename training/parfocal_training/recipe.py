@@ -136,7 +136,9 @@ SELF_LABEL = Recipe(
     precision="f32",
     vary="view",
     surroundings=0.5,
-    augmentation=Augmentation(flips=True),  # not zoomed: the size of a cell is part of its shape
+    # Not zoomed: the size of a cell is part of its shape. Bent: how bright it is says which cell
+    # it is, and little of its shape.
+    augmentation=Augmentation(flips=True, tone=1.0),
 )
 
 RECIPES = {recipe.name: recipe for recipe in (FIELD, PAPER_RECIPE, FLASK, SELF_LABEL)}

@@ -29,7 +29,7 @@ from parfocal_training.selflabel.store import SelfLabelled, read_selflabelled
 from parfocal_training.selflabel.training import Plan, SelfLabel
 from parfocal_training.train import Epoch
 
-LEAST_SEEN = 120_000
+LEAST_SEEN = 300_000
 """Copies, of whatever cells, that a network needs to see before it tells any of them apart."""
 
 
