@@ -90,6 +90,25 @@ def test_a_card_is_read_from_top_to_bottom(
     assert re.search(r"the rule of the others calls \d+ strange .*: flask <23>\.", text)
 
 
+@pytest.mark.parametrize(
+    ("passages", "said"),
+    [
+        ({str(p): 10 for p in range(5, 26)}, "passages 5 to 25, half of the cells 10 to 20"),
+        ({f"P{p}": 10 for p in range(9)}, "passages P0: 10, P1: 10"),
+    ],
+    ids=["numbers", "words"],
+)
+def test_many_values_are_told_as_a_range(
+    passages: dict[str, int], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = full_card()
+    assert card.seen is not None
+    seen = msgspec.structs.replace(card.seen, passages=passages)
+    text = card_text(msgspec.structs.replace(card, seen=seen))
+    path = save_model(tmp_path / "many.onnx", tiny_graph(WEIGHTS), text)
+    assert said in shown(capsys, str(path))[1]
+
+
 def test_a_page_needs_nothing_beside_it_and_escapes_what_others_wrote(
     full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

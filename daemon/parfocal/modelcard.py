@@ -4,7 +4,7 @@ Knows words and numbers only: `parfocal.console` prints the sections, `parfocal.
 them a page.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from parfocal.bundle import Bundle
@@ -99,6 +99,10 @@ def _seen(card: ClassifierCard) -> Section:
     )
 
 
+MOST_LISTED = 8
+"""Densities, passages or days that are listed one by one."""
+
+
 def _tables(seen: Seen) -> Iterable[tuple[str, str]]:
     named = {
         "cell lines": seen.cell_lines,
@@ -107,9 +111,21 @@ def _tables(seen: Seen) -> Iterable[tuple[str, str]]:
         "days": seen.days,
     }
     for name, counts in named.items():
-        yield name, ", ".join(f"{v}: {n}" for v, n in counts.items()) or "not recorded"
+        yield name, _counted(counts) or "not recorded"
     if seen.pairs:
         yield "pairs", f"{len(seen.pairs)} pairs of {seen.group_kind}s grown side by side"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """`8: 40, 22: 31`; of many numbers their range, and where the middle half of the cells lies."""
+    try:
+        values = sorted(float(v) for v, n in counts.items() for _ in range(n))
+    except ValueError:
+        values = []
+    if len(counts) <= MOST_LISTED or not values:
+        return ", ".join(f"{v}: {n}" for v, n in counts.items())
+    low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
+    return f"{values[0]:g} to {values[-1]:g}, half of the cells {low:g} to {high:g}"
 
 
 def plural(n: int, word: str) -> str:
