@@ -1,6 +1,8 @@
-"""The model that comes with parfocal: complete, self-consistent, honest about its limits."""
+"""The models that come with parfocal: complete, self-consistent, honest about its limits."""
 
+import argparse
 import base64
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from parfocal.classify import OnnxClassifier
 from parfocal.normalize import normalize
 from parfocal_export.about import read_about
 from parfocal_export.question import golden_crops
+from parfocal_training.options import recipe_from, recipe_options
 from parfocal_training.recipe import FIELD
 
 
@@ -72,6 +75,14 @@ def test_it_says_what_its_description_in_the_repository_says(model: Bundle) -> N
     card = model.card
     assert (about.name, about.version, about.licence) == (card.name, card.version, card.licence)
     assert card.caveats[: len(about.caveats)] == about.caveats
-    now = FIELD.flat()
-    changed = {k: v for k, v in card.training.recipe.items() if k in now and now[k] != v}
-    assert changed == {"order": "conv-relu-bn"}  # said in full when it was trained; now the default
+
+
+@pytest.mark.parametrize("name", ["hek293a-ht1080", "demo"])
+def test_it_was_trained_by_the_command_that_its_description_gives(name: str) -> None:
+    text = (Path(__file__).parents[1] / "export" / f"{name}.toml").read_text()
+    said = " ".join(line.lstrip("# ").rstrip("\\") for line in text.splitlines() if line[:1] == "#")
+    command = said[said.index("parfocal-train fit") :].split("parfocal-export")[0]
+    parser = argparse.ArgumentParser()
+    recipe_options(parser, FIELD.name)
+    options, _ = parser.parse_known_args(shlex.split(command.split(" parfocal-train phen")[0]))
+    assert load(name).card.training.recipe == recipe_from(options).flat()
