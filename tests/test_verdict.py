@@ -285,15 +285,26 @@ def test_advice_says_what_to_do_next(
     assert (told.more_fields is not None) == begins.startswith("take")
 
 
-def test_a_smaller_wanted_interval_takes_more_fields_or_cannot_be_had() -> None:
+def test_a_smaller_wanted_interval_takes_more_fields() -> None:
     perfect = known((10, 10), groups=60, cells=5000)
     wide, narrow = (fields_for(w, 0, answers(10, 12, 8), perfect) for w in (0.1, 0.05))
-    assert wide is not None and narrow is not None
     assert 2.5 < narrow / wide < 5
-    assert fields_for(0.001, 0, answers(10, 12, 8), known()) is None
+
+
+def test_fields_are_asked_for_until_they_add_little() -> None:
     card = spread_card(np.random.default_rng(0))
-    told = advice(answers(200, 12, 8), card, A, NONE_BLURRED, None, wanted=0.01)
-    assert "more fields do not change that" in told.text and told.more_fields is None
+    few, many = (
+        advice(answers(n, 12, 8), card, A, NONE_BLURRED, None, wanted=0.01) for n in (3, 400)
+    )
+    assert few.more_fields is not None and few.more_fields > 1
+    assert "more fields would add little" in many.text and many.more_fields is None
+    told, n = few, 3
+    while told.more_fields is not None and n < 1000:  # who follows it arrives
+        n += told.more_fields
+        told = advice(answers(n, 12, 8), card, A, NONE_BLURRED, None, wanted=0.01)
+    assert "would add little" in told.text
+    at_best = half_width(0, answers(20_000, 12, 8), card)
+    assert 0.01 < at_best < half_width(0, answers(n, 12, 8), card) < 1.25 * at_best
 
 
 def test_advice_is_given_where_the_confusion_is_not_known() -> None:

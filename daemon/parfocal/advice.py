@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parfocal.composition import Answers, fields_for, half_width, labels_of
+from parfocal.composition import Answers, attainable, fields_for, half_width, labels_of
 from parfocal.composition_rates import Reading
 from parfocal.declared import LOOKS, class_of
 from parfocal.shift import shift_text
@@ -71,12 +71,13 @@ def _more(used: Answers, reading: Reading | None, cell_line: str | None, wanted:
     known = f"the share of {classes[at]} is known to {_points(width)}"
     if width <= wanted:
         return Advice(f"enough: {known}")
-    total = fields_for(wanted, at, used, reading)
-    if total is None:
-        why = "the model's own errors are not known better, and more fields do not change that"
+    aim = attainable(wanted, at, used, reading)
+    more = fields_for(aim, at, used, reading) - len(used)
+    if aim > wanted and more <= 0:
+        why = "the model's own errors are not known better, and more fields would add little"
         return Advice(f"enough: {known}; {why}")
-    more = max(1, total - len(used))
-    return Advice(f"take about {_fields(more)} for {_points(wanted)}: {known}", more)
+    more = max(1, more)
+    return Advice(f"take about {_fields(more)} for {_points(aim)}: {known}", more)
 
 
 def _fields(n: int) -> str:

@@ -17,6 +17,7 @@ model's confusion was counted the same way."""
 
 SHARES = np.linspace(0, 1, 1001)
 TAIL_95 = 0.025
+NEAR_FLOOR = 1.2
 
 
 def mixture(counts: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,18 +120,26 @@ def corrected(frames: Answers, reading: Reading | None) -> dict[str, Fraction] |
     return out
 
 
-def fields_for(half_width: float, at: int, frames: Answers, reading: Reading | None) -> int | None:
+def attainable(wanted: float, at: int, frames: Answers, reading: Reading | None) -> float:
+    """The half width to aim for: the wanted one, or, if that is out of reach, the next best.
+
+    The model's own rates are known so well and no better, whatever the number of fields; beyond
+    `NEAR_FLOOR` times the half width that follows from them, more fields add little.
+    """
+    _, gain, of_rates = _sensitivity(at, frames, reading)
+    return max(wanted, NEAR_FLOOR * Z_95 * math.sqrt(of_rates) / gain)
+
+
+def fields_for(half_width: float, at: int, frames: Answers, reading: Reading | None) -> int:
     """Total number of frames like these until the interval's half width is at most this.
 
-    None: no number is enough, because the model's own rates are not known that well.
+    `half_width` is one that `attainable` gave.
     """
     n_frames, n = _used(frames), sum(sum(f.values()) for f in frames)
     label, gain, of_rates = _sensitivity(at, frames, reading)
     p = (sum(f.get(label, 0) for f in frames) + 0.5) / (n + 1)
     one_frame = p * (1 - p) * effect(label, frames) * n_frames / n / gain**2
     room = half_width**2 - (Z_95 * math.sqrt(of_rates) / gain) ** 2
-    if room <= 0:
-        return None
     low, high = 0, 1
     while _half_squared(high, one_frame) > room:
         low, high = high, 2 * high
