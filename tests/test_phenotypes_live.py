@@ -230,7 +230,7 @@ def test_a_line_names_the_most_frequent_and_never_hides_what_is_unlike_any() -> 
     counts = {"a": 1, "b": 20, "c": 9, "d": 12, "e": 0, "f": 2, UNLIKE_ANY: 4}
     text = phenotypes_text(composition(counts))
     assert text.startswith("phenotypes: b 20 = 42% (29%-56%)  d 12 = 25% (")
-    assert "  2 rarer 3  unlike any 4 = 8% (3%-20%)" in text
+    assert "  2 rarer: 3  unlike any 4 = 8% (3%-20%)" in text
     assert phenotypes_text(None) == phenotypes_text(composition({"a": 0, UNLIKE_ANY: 0})) == ""
 
 

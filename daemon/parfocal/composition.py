@@ -17,7 +17,7 @@ model's confusion was counted the same way."""
 
 SHARES = np.linspace(0, 1, 1001)
 TAIL_95 = 0.025
-NEAR_FLOOR = 1.2
+NEAR_FLOOR = 1.4
 
 
 def mixture(counts: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,8 +123,9 @@ def corrected(frames: Answers, reading: Reading | None) -> dict[str, Fraction] |
 def attainable(wanted: float, at: int, frames: Answers, reading: Reading | None) -> float:
     """The half width to aim for: the wanted one, or, if that is out of reach, the next best.
 
-    The model's own rates are known so well and no better, whatever the number of fields; beyond
-    `NEAR_FLOOR` times the half width that follows from them, more fields add little.
+    The model's own rates are known so well and no better, whatever the number of fields. At
+    `NEAR_FLOOR` times the half width that follows from them, the fields' chance counts no more than
+    the model's errors do, and more fields add little.
     """
     _, gain, of_rates = _sensitivity(at, frames, reading)
     return max(wanted, NEAR_FLOOR * Z_95 * math.sqrt(of_rates) / gain)

@@ -73,7 +73,7 @@ def phenotypes_text(found: dict[str, Fraction] | None) -> str:
     parts = [_share(name, seen[name]) for name in ordered[:MOST_NAMED]]
     rarer = ordered[MOST_NAMED:]
     if rarer:
-        parts.append(f"{len(rarer)} rarer {sum(seen[name].n for name in rarer)}")
+        parts.append(f"{len(rarer)} rarer: {sum(seen[name].n for name in rarer)}")
     if strange is not None:
         parts.append(_share(UNLIKE_ANY, strange))
     return f"phenotypes: {'  '.join(parts)}"
