@@ -17,6 +17,8 @@ from parfocal.types import Rejected
 UM_PER_PX = 0.5
 MARGIN_PX = 112 * 0.44 / UM_PER_PX
 """Half a crop of 224 px of 0.44 um."""
+CENTRE_PX = 0.5
+"""A frame begins half a pixel before the centre of its first one."""
 
 
 def shown(points: NDArray[np.float64], size: tuple[int, int], clumps: int, limit: int) -> Prepared:
@@ -24,9 +26,8 @@ def shown(points: NDArray[np.float64], size: tuple[int, int], clumps: int, limit
     chosen: list[int] = []
     rejected: list[Rejected] = []
     for i, (x_px, y_px) in enumerate(points.tolist()):
-        fits = all(
-            MARGIN_PX <= v < side - MARGIN_PX for v, side in ((x_px, size[1]), (y_px, size[0]))
-        )
+        sides = ((x_px, size[1]), (y_px, size[0]))
+        fits = all(MARGIN_PX <= v + CENTRE_PX < side - MARGIN_PX for v, side in sides)
         if i < clumps:
             reason, n_cells = ObjectReason.CLUMP, 2
         elif fits and len(chosen) < limit:
@@ -50,7 +51,8 @@ def test_every_cell_of_the_countable_part_counts_once(
     points = np.random.default_rng(seed).uniform(0, (w, h), (40, 2))
     n, area_mm2 = counted(shown(points, (h, w), clumps, 15), rules())
     high = np.array([w, h]) - MARGIN_PX
-    inside = np.all((points >= MARGIN_PX) & (points < high), axis=1)
+    at = points + CENTRE_PX
+    inside = np.all((at >= MARGIN_PX) & (at < high), axis=1)
     assert n == inside.sum() + inside[:clumps].sum()
     sides = (w - 2 * MARGIN_PX) * (h - 2 * MARGIN_PX)
     assert area_mm2 == pytest.approx(sides * (UM_PER_PX / 1000) ** 2)

@@ -8,7 +8,7 @@ selflabel.json, curves.png       when all repeats are done
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -154,8 +154,12 @@ class SelfLabel:
         folder: Path,
     ) -> Repeat:
         """The network on held-out copies that went the daemon's way: varied, then normalized."""
-        # raw crops of other images differ in brightness: their surroundings would be new to it
-        recipe = msgspec.structs.replace(self.plan.recipe, vary="crop", surroundings=0.0)
+        # raw crops of other images differ in brightness: their surroundings would be new to it; and
+        # no camera bends the grey scale
+        straight = replace(self.plan.recipe.augmentation, tone=0.0)
+        recipe = msgspec.structs.replace(
+            self.plan.recipe, vary="crop", surroundings=0.0, augmentation=straight
+        )
         crops = self._cells()
         material: Tensor = to_vary(crops.crops, recipe, state.averaged.config, reference)
         found = [
