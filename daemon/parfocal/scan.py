@@ -79,7 +79,7 @@ class Scan:
 
 def is_candidate(name: str) -> bool:
     """Whether a file of this name is one to look at."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not any(
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not any(
         fnmatch(name, pattern) for pattern in IGNORED
     )
 
