@@ -288,7 +288,10 @@ def test_advice_says_what_to_do_next(
 def test_a_smaller_wanted_interval_takes_more_fields() -> None:
     perfect = known((10, 10), groups=60, cells=5000)
     wide, narrow = (fields_for(w, 0, answers(10, 12, 8), perfect) for w in (0.1, 0.05))
-    assert 2.5 < narrow / wide < 5
+    assert (wide[1], narrow[1]) == (0.1, 0.05)
+    assert 2.5 < narrow[0] / wide[0] < 5
+    total, half = fields_for(0.0, 0, answers(10, 12, 8), None)  # whatever is asked, it ends
+    assert total > 1000 and 0 < half < 0.001
 
 
 def test_fields_are_asked_for_until_they_add_little() -> None:

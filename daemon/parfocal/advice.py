@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parfocal.composition import Answers, attainable, fields_for, half_width, labels_of
+from parfocal.composition import Answers, fields_for, half_width, labels_of
 from parfocal.composition_rates import Reading
 from parfocal.declared import LOOKS, class_of
 from parfocal.shift import shift_text
@@ -71,8 +71,8 @@ def _more(used: Answers, reading: Reading | None, cell_line: str | None, wanted:
     known = f"the share of {classes[at]} is known to {_points(width)}"
     if width <= wanted:
         return Advice(f"enough: {known}")
-    aim = attainable(wanted, at, used, reading)
-    more = fields_for(aim, at, used, reading) - len(used)
+    total, aim = fields_for(wanted, at, used, reading)
+    more = total - len(used)
     if aim > wanted and more <= 0:
         why = "the model's own errors are not known better, and more fields would add little"
         return Advice(f"enough: {known}; {why}")

@@ -18,6 +18,8 @@ model's confusion was counted the same way."""
 SHARES = np.linspace(0, 1, 1001)
 TAIL_95 = 0.025
 NEAR_FLOOR = 1.4
+LEAST_HALF_WIDTH = 1e-4
+"""Nobody can ask for less, and no number of fields gives 0."""
 
 
 def mixture(counts: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,34 +122,30 @@ def corrected(frames: Answers, reading: Reading | None) -> dict[str, Fraction] |
     return out
 
 
-def attainable(wanted: float, at: int, frames: Answers, reading: Reading | None) -> float:
-    """The half width to aim for: the wanted one, or, if that is out of reach, the next best.
+def fields_for(
+    wanted: float, at: int, frames: Answers, reading: Reading | None
+) -> tuple[int, float]:
+    """Total number of frames like these, and the half width of the interval that they give.
 
-    The model's own rates are known so well and no better, whatever the number of fields. At
-    `NEAR_FLOOR` times the half width that follows from them, the fields' chance counts no more than
-    the model's errors do, and more fields add little.
-    """
-    _, gain, of_rates = _sensitivity(at, frames, reading)
-    return max(wanted, NEAR_FLOOR * Z_95 * math.sqrt(of_rates) / gain)
-
-
-def fields_for(half_width: float, at: int, frames: Answers, reading: Reading | None) -> int:
-    """Total number of frames like these until the interval's half width is at most this.
-
-    `half_width` is one that `attainable` gave.
+    The half width is the wanted one, or, if that is out of reach, the next best: the model's own
+    rates are known so well and no better, whatever the number of fields. At `NEAR_FLOOR` times the
+    half width that follows from them, the fields' chance counts no more than the model's errors do,
+    and more fields add little.
     """
     n_frames, n = _used(frames), sum(sum(f.values()) for f in frames)
     label, gain, of_rates = _sensitivity(at, frames, reading)
+    floor = Z_95 * math.sqrt(of_rates) / gain
+    aim = max(wanted, NEAR_FLOOR * floor, LEAST_HALF_WIDTH)
     p = (sum(f.get(label, 0) for f in frames) + 0.5) / (n + 1)
     one_frame = p * (1 - p) * effect(label, frames) * n_frames / n / gain**2
-    room = half_width**2 - (Z_95 * math.sqrt(of_rates) / gain) ** 2
+    room = aim**2 - floor**2
     low, high = 0, 1
     while _half_squared(high, one_frame) > room:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _half_squared(middle, one_frame) > room else (low, middle)
-    return high
+    return high, aim
 
 
 def _half_squared(n_frames: int, one_frame: float) -> float:
