@@ -12,6 +12,9 @@ from rigs import Rig, tiny_bundle_at
 
 SETTLE_S = 3.0
 
+# of PyTorch and scikit-learn, here and in every process that a test starts: tests run side by side
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:

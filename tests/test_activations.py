@@ -1,7 +1,6 @@
 """`parfocal-train activations`: feature maps, saliency, and the checks that keep it honest."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -77,14 +76,6 @@ def drawn_set(um_per_px: float = 0.5) -> CropSet:
     )
     index = CropIndex(data="drawn", classes=("A", "B"), group_kind="field", rules=rules, rows=rows)
     return CropSet(crops, index)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

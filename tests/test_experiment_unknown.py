@@ -1,7 +1,6 @@
 """`parfocal-train experiment unknown`: lines never seen stay unseen, their novelty is scored."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +37,6 @@ QUICK = (
     "--recipe", "flask", "--set", "crops_seen=0", "augmentation.zoom=0", "--epochs", "1",
     "--batch", "8", "--devices", "cpu", "--jobs", "1",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def set_of(

@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +37,6 @@ QUICK = (
     "--recipe", "flask", "--set", "crops_seen=0", "augmentation.zoom=0", "--epochs", "1",
     "--batch", "8", "--repeats", "1", "--devices", "cpu",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows_of(pairs: int, fields: int, cells: int = 1, paired: bool = True) -> list[CropRow]:

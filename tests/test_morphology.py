@@ -5,7 +5,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import anndata
@@ -13,7 +12,6 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from drawncells import cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,16 +31,6 @@ Mask = NDArray[np.bool_]
 
 PER_CLASS, GROUPS = 14, 7
 UM_PER_PX = 0.5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    yield
-    torch.set_num_threads(before[0])
-    cv2.setNumThreads(before[1])
 
 
 # ------------------------------------------------------------------------------ features of a cell

@@ -3,12 +3,10 @@
 import csv
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -27,14 +25,6 @@ from parfocal_training.pixels.orientation import axes_of, turned
 
 N, CROP_PX = 64, 112
 QUICK = ("--max-clusters", "3", "--components", "4", "--shrink", "8")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def drawn_cell(angle_rad: float, aspect: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -37,14 +36,6 @@ QUICK = (
     *("--copies", "2", "--max-clusters", "6", "--starts", "3", "--repeats", "4"),
     *("--resamples", "5", "--threads", "1", "--device", "cpu"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

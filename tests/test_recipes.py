@@ -1,7 +1,5 @@
 """What a recipe may ask of a training: balanced flasks, mixed statistics, equal work."""
 
-from collections.abc import Iterator
-
 import msgspec
 import numpy as np
 import onnxruntime
@@ -26,14 +24,6 @@ from parfocal_training.recipe import FIELD, FLASK, PAPER_RECIPE, RECIPES
 from parfocal_training.train import Labelled, begin, drawn, mixed_up, train
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def crops_of(groups: list[str], labels: list[int]) -> Labelled:

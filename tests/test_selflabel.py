@@ -1,7 +1,6 @@
 """Self-labels: copies that are never stored, views, and `parfocal-train selflabel`."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +37,6 @@ from parfocal_training.train import answer, to_vary
 CPU = torch.device("cpu")
 N = 6
 QUICK = ("--epochs", "3", "--batch", "4", "--threads", "1", "--device", "cpu", "--target", "1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def cells(n: int = N, margin_px: int = 0) -> CropSet:

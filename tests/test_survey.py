@@ -5,14 +5,13 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -37,14 +36,6 @@ from parfocal_training.survey.scores import fleiss_kappa, rank_correlation
 CROP_PX, FRAMES_EACH = 224, 4
 SMALL = ("--labelled", "3", "--unlabelled", "4")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def blob(rng: np.random.Generator, bright: bool, shape: tuple[int, int]) -> NDArray[np.uint8]:
