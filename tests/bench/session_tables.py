@@ -281,6 +281,18 @@ def detection(every: list[Judged]) -> Iterator[Row]:
                    "rejected": dict(outcome)}  # fmt: skip
 
 
+def density(every: list[Judged]) -> Iterator[Row]:
+    """Ordinary flasks: cells per mm2 that their fields are said to have, beside what was sown."""
+    for sown in DENSITIES:
+        plain = [one.session for one in every if one.ordinary and one_density(one) == sown]
+        said = [[per_mm2 for one in session.fields for per_mm2, _ in one.tallies["densities"]]
+                for session in plain]  # fmt: skip
+        means = [mean(fields) for fields in said if fields]
+        if means:
+            yield {"sown a mm2": sown, "flasks": len(means), "said, mean": round(mean(means), 1),
+                   "of sown, %": round(100 * mean(means) / sown, 1)}  # fmt: skip
+
+
 def cost(every: list[Judged]) -> Iterator[Row]:
     """Milliseconds a field of each stage, on one core."""
     for density in DENSITIES:
@@ -298,5 +310,5 @@ def cost(every: list[Judged]) -> Iterator[Row]:
 PARTS: dict[str, Callable[[list[Judged]], Iterator[Row]]] = {
     "coverage": coverage, "coverage by share": shares, "declared": lines,
     "contamination": contamination, "stopping": stopping, "shifted": shifted,
-    "detection": detection, "cost": cost,
+    "detection": detection, "density": density, "cost": cost,
 }  # fmt: skip
