@@ -315,7 +315,7 @@ def test_a_wrong_change_of_the_recipe_is_named(
 def small_network() -> tuple[ConvNet, Labelled, Reference]:
     crop_set = set_of(rows_of(1, 4), drawn=True)
     model = initialized(smaller(ConvNetConfig(classes=2), 2), seed=1)
-    asked = Labelled.on(torch.device("cpu"), crop_set.crops, crop_set.labels, list(crop_set.groups))
+    asked = Labelled.on(torch.device("cpu"), crop_set, crop_set.labels)
     return model, asked, Reference.of(crop_set.crops[0])
 
 
@@ -385,8 +385,8 @@ def test_pre_training_learns_without_labels_and_leaves_the_answer_open() -> None
 
 
 def test_many_held_out_crops_are_watched_evenly() -> None:
-    crops = np.zeros((1000, 4, 4), np.uint8)
-    every = Labelled.on(torch.device("cpu"), crops, np.arange(1000), ["a"] * 1000)
+    crops = torch.zeros((1000, 4, 4), dtype=torch.uint8)
+    every = Labelled(crops, torch.arange(1000), torch.zeros(1000, dtype=torch.int64))
     watched = every.at_most(100)
     assert len(watched) == 100 and watched.labels[0] == 0 and watched.labels[-1] == 999
     assert watched.labels.diff().max() <= 11

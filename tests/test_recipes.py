@@ -28,7 +28,8 @@ CPU = torch.device("cpu")
 
 def crops_of(groups: list[str], labels: list[int]) -> Labelled:
     crops = golden_crops(len(groups), 224, np.random.default_rng(0))
-    return Labelled.on(CPU, crops, np.array(labels, np.int64), groups)
+    number = [sorted(set(groups)).index(name) for name in groups]
+    return Labelled(torch.from_numpy(crops), torch.tensor(labels), torch.tensor(number))
 
 
 def test_a_small_flask_is_drawn_as_often_as_a_large_one() -> None:

@@ -19,7 +19,9 @@ from parfocal_training.augment import (
     PAPER,
     Augmentation,
     augment,
+    beside_others,
     left_of_fill,
+    own_of,
     with_surroundings,
 )
 from parfocal_training.cli import main
@@ -29,10 +31,9 @@ from parfocal_training.dataset import Row
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.normalize import normalize_with_margin
-from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
 from parfocal_training.selflabel.store import read_selflabelled
-from parfocal_training.train import answer, to_vary
+from parfocal_training.train import answer, viewed
 
 CPU = torch.device("cpu")
 N = 6
@@ -143,13 +144,39 @@ def test_the_fill_of_a_view_is_as_rough_as_an_averaged_fill(shrink: int) -> None
 
 
 def test_only_the_surroundings_are_taken_from_the_other_cell() -> None:
+    n, side, draws = 40, 64, torch.Generator().manual_seed(2)
+    noise = torch.randn((2, n, side, side), generator=draws)
+    mine, other = 100 + 10 * noise[0], 200 + 2 * noise[1]
+    masks = np.zeros((2, n, side, side), np.bool_)
+    masks[0, :, 20:44, 28:36] = masks[1, :, 28:36, 50:60] = True
+    own, theirs = (own_of(one, 56) for one in masks)
+    out = with_surroundings(mine, own, other, theirs, 0.5, draws)
+    changed = (out != mine).any(1).any(1)
+    assert 8 <= int(changed.sum()) <= 32
+    for kept in (np.s_[:, 20:44, 28:36], np.s_[:, 28:36, 50:60]):  # neither cell is exchanged
+        assert torch.allclose(out[kept], mine[kept], atol=1e-3)
+    beside = np.s_[:, :16, :20]
+    assert float((out - mine)[changed][beside].abs().mean()) > 5
+    assert float(out[beside].mean() - 100) == pytest.approx(0, abs=2)  # at the crop's own levels
+    assert float(out[beside].std()) == pytest.approx(10, abs=1)
+
+
+def test_a_cell_is_what_its_mask_covers_and_a_rim() -> None:
+    masks = np.zeros((2, 64, 64), np.bool_)
+    masks[0, 24:40, 8:56] = True
+    own = own_of(masks, 56)
+    assert own.shape == masks.shape and own.dtype == torch.uint8
+    assert not own[1].any() and (own[0][torch.from_numpy(masks[0])] == 255).all()
+    assert 1.1 <= float((own[0] > 127).sum() / masks[0].sum()) <= 1.6
+
+
+def test_without_outlines_only_what_is_far_from_the_middle_is_exchanged() -> None:
     mine, other = torch.full((40, 56, 56), 50.0), torch.full((40, 56, 56), 200.0)
-    out = with_surroundings(mine, other, 0.5, torch.Generator().manual_seed(2))
+    out = beside_others(mine, other, 0.5, torch.Generator().manual_seed(2))
     changed = out[:, 0, 0] > 190
     assert 8 <= int(changed.sum()) <= 32
     assert torch.equal(out[~changed], mine[~changed])
-    middle = out[:, 20:36, 20:36]
-    assert float((middle - 50).abs().max()) < 1
+    assert float((out[:, 20:36, 20:36] - 50).abs().max()) < 1
 
 
 def test_views_are_what_the_network_sees_of_a_crop_as_imaged() -> None:
@@ -157,7 +184,7 @@ def test_views_are_what_the_network_sees_of_a_crop_as_imaged() -> None:
     reference = medoid_reference(crop_set.bare(np.arange(N)))
     config = config_of("coarse", None, N, CROP_PX, 128, 32)
     raw = torch.from_numpy(crop_set.crops)
-    views = to_vary(raw, SELF_LABEL, config, reference)
+    views = viewed(raw, config, reference)
     assert views.shape == (N, 60, 60)
     model = initialized(config, seed=1).eval()
     with torch.no_grad():

@@ -9,7 +9,10 @@ before anything has to be invented, and is cut off at the end.
 import math
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +23,8 @@ Draws = torch.Generator | CopyDraws
 
 SURROUNDINGS = (0.57, 0.96)
 """Of half a crop's side: cells reach 28 um and more, the crop 49 um."""
+OWN_RIM = 0.04
+"""Of a crop's side: kept around a known outline, for the bright rim that belongs to the cell."""
 
 BLOB_REACH_SIGMA = 3
 """A blob ends here: 30 px from the edge + 3 x 9 px leaves the middle 110 px of 224 untouched."""
@@ -91,7 +96,7 @@ def augment(crops: Tensor, options: Augmentation, crop_px: int, generator: Draws
     -------
     tensor of shape (n, crop_px, crop_px), dtype of `crops`
     """
-    top = 65535 if crops.dtype == torch.int32 else 255
+    top = top_of(crops)
     x = crops.float()  # (n, s, s)
     if options.rotate or options.zoom:
         x = rotate(x, options, crop_px, generator)  # mirrors too: one sampling for all of them
@@ -112,6 +117,11 @@ def augment(crops: Tensor, options: Augmentation, crop_px: int, generator: Draws
         sd = uniform((len(x),), 0, options.noise_levels * top / 255, generator)  # (n,)
         x = x + sd[:, None, None] * normal((len(x), *x.shape[1:]), generator, stream=1)
     return x if crops.is_floating_point() else x.round().clamp(0, top).to(crops.dtype)
+
+
+def top_of(crops: Tensor) -> int:
+    """The highest grey level that crops can have."""
+    return 65535 if crops.dtype == torch.int32 else 255
 
 
 def centre(crops: Tensor, crop_px: int) -> Tensor:
@@ -256,8 +266,43 @@ def translate(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) 
     return centre(smooth_seam(moved.mT, shift[1], options.seam_px).mT, crop_px)
 
 
-def with_surroundings(crops: Tensor, others: Tensor, share: float, generator: Draws) -> Tensor:
+def own_of(masks: NDArray[np.bool_], crop_px: int) -> Tensor:
+    """What of each crop is its cell, from 0 to 255 with a soft edge: (n, s, s), uint8.
+
+    `masks` (n, s, s) are the outlines of the cells, here with a rim.
+    """
+    size = 2 * round(OWN_RIM * crop_px) + 1
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    out = np.empty(masks.shape, np.uint8)
+    for mask, own in zip(masks, out, strict=True):
+        wide = cv2.dilate(mask.astype(np.uint8) * 255, around)
+        cv2.blur(wide, (size // 4 * 2 + 1,) * 2, dst=own)
+    return torch.from_numpy(out)
+
+
+def with_surroundings(
+    crops: Tensor, own: Tensor, others: Tensor, others_own: Tensor, share: float, generator: Draws
+) -> Tensor:
     """Crops (n, s, s) of which a share lies in the surroundings of another cell.
+
+    `own` and `others_own` (n, s, s) uint8 say what belongs to a crop's cell (255) and what
+    does not (0). What belongs to neither is that of `others` (n, s, s), brought to the crop's mean
+    and SD: what lies beside a cell no longer tells which cell it is.
+    """
+    taken = uniform((len(crops),), 0, 1, generator) < share
+    (mean, sd), (level, other_sd) = spread(crops), spread(others)  # each (n, 1, 1)
+    gain = sd / other_sd.clamp(min=1e-6)
+    mine = crops.float()
+    beside = (others - level).mul_(gain).add_(mean)
+    share_of_other = (255 - own).float() * (255 - others_own) * (taken[:, None, None] / 255**2)
+    mixed = beside.sub_(mine).mul_(share_of_other).add_(mine)
+    if crops.is_floating_point():
+        return mixed
+    return mixed.round_().clamp_(0, top_of(crops)).to(crops.dtype)
+
+
+def beside_others(crops: Tensor, others: Tensor, share: float, generator: Draws) -> Tensor:
+    """The same where no outline is known.
 
     Beyond a circle about the middle, its radius uniform between `SURROUNDINGS` of half the side,
     the other crop is seen; so what lies beside a cell no longer tells which cell it is.
@@ -271,6 +316,12 @@ def with_surroundings(crops: Tensor, others: Tensor, share: float, generator: Dr
     weight = torch.sigmoid((distance - radius) * 56 / side) * taken  # blends over 2 % of the side
     mixed = crops + weight * (others - crops.float())
     return mixed if crops.is_floating_point() else mixed.round().to(crops.dtype)
+
+
+def spread(crops: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and SD of each crop (n, s, s), of one pixel in sixteen: (n, 1, 1)."""
+    some = crops[:, ::4, ::4].float()
+    return some.mean((1, 2), keepdim=True), some.std((1, 2), keepdim=True)
 
 
 def smooth_seam(x: Tensor, shift: Tensor, seam_px: int) -> Tensor:

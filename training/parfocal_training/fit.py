@@ -147,9 +147,8 @@ class Fit:
         return self.plan.seed * 1000 + part
 
     def _labelled(self, chosen: NDArray[np.int64]) -> Labelled:
-        groups = [self.crop_set.groups[i] for i in chosen]
-        crops, labels = self.crop_set.crops[chosen], self.crop_set.labels[chosen]
-        return Labelled.on(self.device, crops, labels, groups)
+        some = self.crop_set.of(chosen)
+        return Labelled.on(self.device, some, some.labels)
 
     def _known(self, state: TrainingState, reference: Reference, part: int) -> Novelty:
         training = np.flatnonzero(self._folds() != part)

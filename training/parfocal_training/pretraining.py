@@ -1,7 +1,6 @@
 """Self-label pre-training: what cells look like, learned before anybody says what they are."""
 
 import msgspec
-import numpy as np
 
 from parfocal.normalize import Reference
 from parfocal_training.cropset import CropSet
@@ -22,7 +21,7 @@ def pretrain(
     are the examples. No label of a cell line is used, so cells of test flasks may take part.
     """
     n, device = len(crop_set), state.generator.device
-    crops = Labelled.on(device, crop_set.crops, np.arange(n), crop_set.groups)
+    crops = Labelled.each_its_own(device, crop_set)
     shape = msgspec.structs.replace(state.model.config, classes=n)
     task = msgspec.structs.replace(
         recipe,

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,8 +14,17 @@ from torch.nn import functional as F
 
 from parfocal.normalize import Reference
 from parfocal.types import Gray
-from parfocal_training.augment import Draws, augment, centre, uniform, with_surroundings
+from parfocal_training.augment import (
+    Draws,
+    augment,
+    beside_others,
+    centre,
+    own_of,
+    uniform,
+    with_surroundings,
+)
 from parfocal_training.copies import Copies
+from parfocal_training.cropset import CropSet, Masks
 from parfocal_training.model import ConvNet, ConvNetConfig, draw, initialized
 from parfocal_training.normalize import normalize_batch, normalize_with_margin
 from parfocal_training.recipe import Balance, Recipe
@@ -28,19 +37,22 @@ MOST_WATCHED = 256
 class Labelled:
     """Raw crops on the training device: (n, s, s) uint8 or int32 levels.
 
-    `labels` (n,) int64; `groups` (n,) int64 numbers the flask or field of each crop.
+    `labels` (n,) int64; `groups` (n,) int64 numbers the flask or field of each crop. `masks`
+    (n, s, s) bool, not on the device, are the pixels of each crop's own cell, where they are known.
     """
 
     crops: Tensor
     labels: Tensor
     groups: Tensor
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def of(self, chosen: Tensor) -> "Labelled":
         """The crops with these indices (m,)."""
-        return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen])
+        masks = None if self.masks is None else self.masks[chosen.cpu().numpy()]
+        return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen], masks)
 
     def at_most(self, n: int) -> "Labelled":
         """These, or n of them evenly spaced."""
@@ -49,17 +61,41 @@ class Labelled:
         return self.of(torch.linspace(0, len(self) - 1, n, device=self.labels.device).long())
 
     @classmethod
-    def on(
-        cls, device: torch.device, crops: Gray, labels: NDArray[np.int64], groups: Sequence[str]
-    ) -> "Labelled":
-        """The arrays (n, s, s) and (n,) on a device; PyTorch computes little on uint16."""
-        wide = crops if crops.dtype == np.uint8 else crops.astype(np.int32)
-        number = {name: i for i, name in enumerate(sorted(set(groups)))}
+    def on(cls, device: torch.device, crop_set: CropSet, labels: NDArray[np.int64]) -> "Labelled":
+        """The crops of a set on a device, with these labels (n,)."""
+        number = {name: i for i, name in enumerate(sorted(set(crop_set.groups)))}
+        groups = torch.tensor([number[name] for name in crop_set.groups], dtype=torch.int64)
         return cls(
-            torch.from_numpy(wide).to(device),
+            levels(crop_set.crops).to(device),
             torch.from_numpy(labels).to(device),
-            torch.tensor([number[name] for name in groups], dtype=torch.int64, device=device),
+            groups.to(device),
+            crop_set.masks,
         )
+
+    @classmethod
+    def each_its_own(cls, device: torch.device, crop_set: CropSet) -> "Labelled":
+        """The crops of a set on a device, every one a class."""
+        return cls.on(device, crop_set, np.arange(len(crop_set)))
+
+
+def levels(crops: Gray) -> Tensor:
+    """Raw crops as PyTorch computes with them: uint8, or int32 for 16 bits."""
+    wide = crops if crops.dtype == np.uint8 else crops.astype(np.int32)
+    return torch.from_numpy(np.ascontiguousarray(wide))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What is varied: n raw crops or, if nothing is done to raw ones, their views (n, s, s).
+
+    `own` (n, s, s) uint8 is 255 where a crop shows its own cell; None if nobody asks or knows.
+    """
+
+    pixels: Tensor
+    own: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +186,7 @@ def train(
     watched = held_out.at_most(MOST_WATCHED) if held_out is not None else None
     model, device = state.model, crops.labels.device
     network = model.seen if recipe.vary == "view" else model
-    material = to_vary(crops.crops, recipe, model.config, reference)
+    material = to_vary(crops, recipe, model.config, reference)
     size = recipe.batch_of(len(crops))
     steps = max(1, len(crops) // size)  # a short last batch is dropped: its BN statistics are poor
     while state.epoch < recipe.epochs:
@@ -196,21 +232,29 @@ def train(
         )
 
 
-def to_vary(crops: Tensor, recipe: Recipe, config: ConvNetConfig, reference: Reference) -> Tensor:
-    """What is varied: the raw crops (n, s, s), or their views (n, s / shrink, s / shrink)."""
+def to_vary(
+    crops: Labelled, recipe: Recipe, config: ConvNetConfig, reference: Reference
+) -> Material:
+    """What a recipe varies."""
+    if recipe.surroundings and crops.masks is not None:
+        own = own_of(crops.masks, config.crop_px)
+        return Material(crops.crops, own.to(crops.crops.device))
     if recipe.vary == "crop":
-        return crops
-    margin = (crops.shape[-1] - config.crop_px) // 2 // config.shrink * config.shrink
+        return Material(crops.crops)
+    views = [viewed(some, config, reference) for some in torch.split(crops.crops, 64)]
+    return Material(torch.cat(views))
+
+
+def viewed(crops: Tensor, config: ConvNetConfig, reference: Reference) -> Tensor:
+    """Raw crops as the network sees them, with a margin: (n, s, s) -> (n, s', s'), float32."""
+    shrink = config.shrink
+    margin = (crops.shape[-1] - config.crop_px) // 2 // shrink * shrink
     cut = centre(crops, config.crop_px + 2 * margin)
-    views = [
-        F.avg_pool2d(normalize_with_margin(some, margin, reference)[:, None], config.shrink)[:, 0]
-        for some in torch.split(cut, 64)
-    ]
-    return torch.cat(views)
+    return F.avg_pool2d(normalize_with_margin(cut, margin, reference)[:, None], shrink)[:, 0]
 
 
 def varied(
-    material: Tensor,
+    material: Material,
     cells: Tensor,
     recipe: Recipe,
     config: ConvNetConfig,
@@ -218,13 +262,19 @@ def varied(
     draws: Draws,
 ) -> Tensor:
     """A variant of each of these cells (b,), as the network takes it: (b, 1, side, side)."""
-    shrink = config.shrink if recipe.vary == "view" else 1
-    side, options = config.crop_px // shrink, recipe.augmentation.at(shrink)
-    x = augment(material[cells], options, side, draws)  # (b, side, side)
-    if recipe.surroundings:
-        other = (uniform((len(cells),), 0, len(material), draws)).long()
-        x = with_surroundings(x, centre(material[other], side), recipe.surroundings, draws)
-    if recipe.vary == "crop":
+    view = recipe.vary == "view"
+    shrink = config.shrink if view else 1
+    side, share, own = config.crop_px // shrink, recipe.surroundings, material.own
+    x = material.pixels[cells]  # (b, s, s)
+    if own is not None:
+        others = uniform((len(cells),), 0, len(material), draws).long()
+        x = with_surroundings(x, own[cells], material.pixels[others], own[others], share, draws)
+        x = viewed(x, config, reference) if view else x
+    x = augment(x, recipe.augmentation.at(shrink), side, draws)  # (b, side, side)
+    if share and own is None:
+        others = uniform((len(cells),), 0, len(material), draws).long()
+        x = beside_others(x, centre(material.pixels[others], side), share, draws)
+    if not view:
         x = normalize_batch(x, reference)  # after augmentation, as the paper does
     return x[:, None]
 
@@ -281,7 +331,7 @@ def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 @torch.no_grad()
 def held_out_copies(
     model: ConvNet,
-    material: Tensor,
+    material: Material,
     labels: Tensor,
     recipe: Recipe,
     reference: Reference,
@@ -291,7 +341,7 @@ def held_out_copies(
     """Loss and accuracy on one held-out copy of each cell; the copies take turns."""
     model.eval()
     network = model.seen if recipe.vary == "view" else model
-    every = torch.arange(len(material), device=material.device)
+    every = torch.arange(len(material), device=labels.device)
     which, logits = copies.held_out_of_pass(turn), []
     for cells in torch.split(every, 64):
         draws = copies.draws(cells, which[cells])

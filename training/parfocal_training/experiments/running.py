@@ -81,8 +81,7 @@ class Job:
 
 def labelled(crop_set: CropSet, run: Run, cells: Ints, device: torch.device) -> Labelled:
     """The crops of a run on its device, with their labels and groups."""
-    groups = [crop_set.groups[i] for i in cells]
-    return Labelled.on(device, crop_set.crops[cells], run.labels(crop_set, cells), groups)
+    return Labelled.on(device, crop_set.of(cells), run.labels(crop_set, cells))
 
 
 def shape_of(recipe: Recipe, run: Run, crop_set: CropSet, reference: Reference) -> ConvNetConfig:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
-from torch import Tensor
 
 from parfocal.normalize import Reference
 from parfocal_training.activations.network import fast
@@ -20,7 +19,7 @@ from parfocal_training.model import ConvNet
 from parfocal_training.networks import TrainedNetwork
 from parfocal_training.recipe import Recipe
 from parfocal_training.selflabel.store import read_selflabelled
-from parfocal_training.train import answer, to_vary, varied
+from parfocal_training.train import Labelled, Material, answer, to_vary, varied
 from parfocal_training.write import write_whole
 
 Values = NDArray[np.float32]
@@ -106,11 +105,10 @@ def _made(
     device, n = torch.device(asked.device), len(crop_set)
     model = fast(network.model).to(device)
     reference = network.pixels.reference_distribution()
-    wide = crop_set.crops if crop_set.crops.dtype == np.uint8 else crop_set.crops.astype(np.int32)
-    crops = torch.from_numpy(np.ascontiguousarray(wide)).to(device)
-    single = answer(model, crops, reference)[1].cpu().numpy()  # (n, d)
+    cells = Labelled.each_its_own(device, crop_set)
+    single = answer(model, cells.crops, reference)[1].cpu().numpy()  # (n, d)
     say()
-    material = to_vary(crops, asked.recipe, model.config, reference)
+    material = to_vary(cells, asked.recipe, model.config, reference)
     known = Copies.on(device, n, FIRST_COPY + asked.copies, 0, asked.seed)
     spread = np.sort(np.random.default_rng(asked.seed).permutation(n)[:MOST_SPREAD])
     total, kept = np.zeros(single.shape, np.float64), []
@@ -126,7 +124,7 @@ def _made(
 @torch.no_grad()
 def _copy(
     model: ConvNet,
-    material: Tensor,
+    material: Material,
     recipe: Recipe,
     reference: Reference,
     known: Copies,
@@ -135,8 +133,9 @@ def _copy(
     """LCA (n, d) of one augmented copy of every cell, varied as in training."""
     views = recipe.vary == "view"
     network = model.seen if views else model
-    every, out = torch.arange(len(material), device=material.device), []
-    for cells in torch.split(every, 64 if views or material.is_cuda else 4):
+    device = material.pixels.device
+    every, out = torch.arange(len(material), device=device), []
+    for cells in torch.split(every, 64 if views or device.type == "cuda" else 4):
         draws = known.draws(cells, torch.full_like(cells, copy))
         x = varied(material, cells, recipe, model.config, reference, draws)
         out.append(network(x)[1].cpu())

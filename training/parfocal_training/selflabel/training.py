@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
 from parfocal import __version__
 from parfocal.normalize import Reference
@@ -135,8 +134,7 @@ class SelfLabel:
         return epoch.val_accuracy is not None and epoch.val_accuracy >= self.plan.target_accuracy
 
     def _cells(self) -> Labelled:
-        n = len(self.crop_set)
-        return Labelled.on(self.device, self.crop_set.crops, np.arange(n), self.crop_set.groups)
+        return Labelled.each_its_own(self.device, self.crop_set)
 
     def _config(self, reference: Reference) -> ConvNetConfig:
         zero, unit = mean_and_sd(reference)
@@ -161,7 +159,7 @@ class SelfLabel:
             self.plan.recipe, vary="crop", surroundings=0.0, augmentation=straight
         )
         crops = self._cells()
-        material: Tensor = to_vary(crops.crops, recipe, state.averaged.config, reference)
+        material = to_vary(crops, recipe, state.averaged.config, reference)
         found = [
             held_out_copies(state.averaged, material, crops.labels, recipe, reference, copies, turn)
             for turn in range(min(TESTED, copies.held_out))
