@@ -136,6 +136,7 @@ def plural(n: int, word: str) -> str:
 FIGURES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "accuracy, classes counting alike",
+    "accuracy_among_others": "accuracy, placed among other classes",
     "accuracy_paper_interval": "accuracy, cells taken as independent",
     "ece": "calibration error",
 }

@@ -9,18 +9,23 @@ from datetime import datetime
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from parfocal.bundle import METADATA_KEY, Bundle
 from parfocal.calibrate import NoveltyScore
 from parfocal.card import ClassifierCard
 from parfocal.classify import OnnxClassifier
 from parfocal.normalize import normalize
+from parfocal.types import Gray
 from parfocal_export.about import About
 from parfocal_training.cropset import CropSet
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.errors import DataError
 from parfocal_training.evaluate import LeftOut, measure
+from parfocal_training.neighbours import among_others
 from parfocal_training.novelty import thinned
+
+Singles = NDArray[np.float32]
 
 MOST_FOLDS = 5
 BATCH = 64
@@ -101,12 +106,16 @@ def answered(bundle: Bundle, crop_set: CropSet) -> LeftOut:
     """What the model says of every crop, through the daemon's own engine."""
     classifier = OnnxClassifier(bundle, "cpu")
     reference = bundle.card.prepare.pixels.reference_distribution()
-    every = np.arange(len(crop_set))
-    parts = [
-        classifier(normalize(crop_set.bare(some), reference))
-        for some in np.array_split(every, max(1, len(every) // BATCH))
-    ]
-    logits, lca = (np.concatenate([getattr(p, name) for p in parts]) for name in ("logits", "lca"))
+
+    def said(crops: Gray) -> tuple[Singles, Singles]:
+        parts = [
+            classifier(normalize(crops[some], reference))
+            for some in np.array_split(np.arange(len(crops)), max(1, len(crops) // BATCH))
+        ]
+        return np.concatenate([p.logits for p in parts]), np.concatenate([p.lca for p in parts])
+
+    logits, lca = said(crop_set.bare(np.arange(len(crop_set))))
+    moved = among_others(crop_set, 0)
     names, rows = bundle.card.classes, crop_set.index.rows
     labels = np.array([names.index(row.image.cell_line) for row in rows], np.int64)
     per_class = [
@@ -124,6 +133,7 @@ def answered(bundle: Bundle, crop_set: CropSet) -> LeftOut:
         distances=NoveltyScore(bundle.card.novelty, len(names)).distance(lca),
         images=() if ready else tuple(row.image.path for row in rows),
         tested=f"test of the finished model on '{crop_set.index.data}', which it never saw,",
+        among_others=None if moved is None else said(moved)[0].argmax(1),
     )
 
 

@@ -108,9 +108,16 @@ def group_figures(
     return tuple(sorted(out, key=lambda one: (one.accuracy, -one.n, one.group))[:MOST_GROUPS])
 
 
-def measured_caveats(abstention: Abstention, shift: ShiftRule | None, n: int) -> tuple[str, ...]:
-    """What abstention and shift cannot do, in sentences that travel with the model."""
-    out = []
+def measured_caveats(
+    figures: dict[str, Metric], abstention: Abstention, shift: ShiftRule | None, n: int
+) -> tuple[str, ...]:
+    """What the answers, abstention and shift cannot do, in sentences that travel with the model."""
+    out, alone, placed = [], figures["accuracy"], figures.get("accuracy_among_others")
+    if placed is not None and (placed.high or 0) < (alone.low or 0):
+        out.append(
+            f"It goes by neighbours too: {placed.value:.0%} of the cells are right when placed "
+            f"among other classes, not {alone.value:.0%}. It errs more where lines are mixed."
+        )
     if not abstention.guaranteed:
         out.append(f"Abstention keeps no guaranteed error rate ({n} groups).")
     taken = abstention.accepted_share
@@ -173,5 +180,5 @@ def measure(
         reliability=reliability(left_out, figures["ece"], rng),
         per_group=group_figures(left_out, labels, flagged),
         shift=rule,
-        caveats=measured_caveats(refused, rule, len(names)),
+        caveats=measured_caveats(figures, refused, rule, len(names)),
     )

@@ -97,6 +97,7 @@ def metrics(left_out: LeftOut, kind: str, rng: np.random.Generator) -> dict[str,
         "ece": ", equal-mass bins",
         "log_loss": ", nats",
         "brier": ", summed over classes",
+        "accuracy_among_others": ", each cell placed in the surroundings of another class",
     }
     once, out = np.ones((1, n_groups)), {}
     samples = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), REPEATS)
@@ -148,10 +149,13 @@ def _measures(left_out: LeftOut) -> dict[str, Drawn]:
         error: Floats = np.abs(np.stack([times @ g for g in gaps])).sum(0) / (times @ size)
         return error
 
-    return {
+    shown = {
         "accuracy": mean(right.astype(np.float64)),
         "balanced_accuracy": balanced,
         "ece": ece,
         "log_loss": mean(-np.log(np.maximum(given, 1e-12))),
         "brier": mean(squared),
     }
+    if left_out.among_others is not None:
+        shown["accuracy_among_others"] = mean((left_out.among_others == labels).astype(np.float64))
+    return shown

@@ -31,13 +31,14 @@ from parfocal_training.crossvalidate import group_folds
 from parfocal_training.curves import draw
 from parfocal_training.evaluate import ERROR_RATE, LeftOut, Measured, measure
 from parfocal_training.model import ConvNetConfig, config_of
+from parfocal_training.neighbours import among_others
 from parfocal_training.pretraining import pretrain
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import mean_and_sd, medoid_reference
 from parfocal_training.reliability import draw as draw_reliability
 from parfocal_training.report import drawn
 from parfocal_training.seen import not_for, seen
-from parfocal_training.train import Epoch, Labelled, TrainingState, answer, begin, train
+from parfocal_training.train import Epoch, Labelled, TrainingState, answer, begin, levels, train
 from parfocal_training.write import write_whole
 
 
@@ -161,7 +162,11 @@ class Fit:
         """What a fold's network says of the crops that it was not trained on."""
         test = np.flatnonzero(self._folds() == fold)
         logits, lca = answer(state.averaged, self._labelled(test).crops, reference)
-        known = self._known(state, reference, fold)
+        known, placed = self._known(state, reference, fold), None
+        moved = among_others(self.crop_set.of(test), self._seed(fold))
+        if moved is not None:
+            there = levels(moved).to(self.device)
+            placed = answer(state.averaged, there, reference)[0].argmax(1).cpu().numpy()
         return LeftOut(
             logits=logits.cpu().numpy().astype(np.float64),
             labels=self.crop_set.labels[test],
@@ -169,6 +174,7 @@ class Fit:
             groups=tuple(self.crop_set.groups[i] for i in test),
             images=frames_of(self.crop_set, test),
             distances=novelty.distances(known, lca, len(self.crop_set.classes)),
+            among_others=placed,
         )
 
     def _finish(self, state: TrainingState, reference: Reference, left_out: LeftOut | None) -> None:
@@ -246,6 +252,7 @@ def caveats(crop_set: CropSet, left_out: LeftOut | None) -> tuple[str, ...]:
 
 def joined(parts: list[LeftOut]) -> LeftOut:
     """The answers of all folds, one after another."""
+    placed = [part.among_others for part in parts if part.among_others is not None]
     return LeftOut(
         logits=np.concatenate([part.logits for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
@@ -253,4 +260,5 @@ def joined(parts: list[LeftOut]) -> LeftOut:
         groups=tuple(group for part in parts for group in part.groups),
         distances=np.concatenate([part.distances for part in parts]),
         images=tuple(image for part in parts for image in part.images),
+        among_others=np.concatenate(placed) if len(placed) == len(parts) else None,
     )

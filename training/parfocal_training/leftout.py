@@ -22,7 +22,8 @@ class LeftOut:
     `logits` (n, classes) float64, `labels` (n,), `folds` (n,), n `groups`, `distances` (n,): LCA
     distance to the nearest class of the network that answered. `images`: the frame of each cell, n
     names, or empty where a cell is all that is known of its frame. `tested` says how the answers
-    were got where that was not by cross-validation.
+    were got where that was not by cross-validation. `among_others` (n,): the answered classes once
+    each cell lies in the surroundings of another class; None where that was not tried.
     """
 
     logits: Floats
@@ -32,6 +33,7 @@ class LeftOut:
     distances: Floats
     images: tuple[str, ...] = ()
     tested: str = ""
+    among_others: Ints | None = None
 
 
 def numbered(names: tuple[str, ...]) -> tuple[tuple[str, ...], Ints]:
