@@ -21,6 +21,7 @@ from parfocal_training.leftout import LeftOut
 from parfocal_training.neighbours import among_others
 
 FLASKS, PER_FLASK = 12, 6
+EVERY = np.arange(FLASKS * PER_FLASK)
 
 
 def flasks(classes: tuple[str, ...] = CLASSES, dtype: type = np.uint8) -> CropSet:
@@ -55,18 +56,21 @@ def striped(crops: Gray) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_cell_is_placed_beside_what_lies_beside_another_class(dtype: type) -> None:
     crop_set = flasks(dtype=dtype)
-    moved = among_others(crop_set, 0)
+    moved = among_others(crop_set, EVERY, 0)
     assert moved is not None and moved.dtype == dtype and moved.shape == crop_set.crops.shape
     assert (striped(moved) == ~striped(crop_set.crops)).all()
     own = np.s_[:, 90:130, 80:150]
     assert np.array_equal(moved[own], crop_set.crops[own])
-    again = among_others(crop_set, 0)
+    flask = EVERY[:PER_FLASK]  # all of one class: the surroundings are those of other flasks
+    placed = among_others(crop_set, flask, 0)
+    assert placed is not None and (striped(placed) == ~striped(crop_set.crops[flask])).all()
+    again = among_others(crop_set, EVERY, 0)
     assert again is not None and np.array_equal(moved, again)
 
 
 def test_without_outlines_or_with_one_class_nothing_is_placed() -> None:
-    assert among_others(replace(flasks(), masks=None), 0) is None
-    assert among_others(flasks(("alpha",)), 0) is None
+    assert among_others(replace(flasks(), masks=None), EVERY, 0) is None
+    assert among_others(flasks(("alpha",)), EVERY, 0) is None
 
 
 @pytest.mark.parametrize("outlines", [True, False])
@@ -84,7 +88,9 @@ def test_a_card_says_how_often_cells_are_right_among_others(
     metrics = load(str(out)).card.training.metrics
     assert ("accuracy_among_others" in metrics) == outlines
     if outlines:
-        assert "placed in the surroundings of another class" in metrics["accuracy_among_others"].how
+        how = metrics["accuracy_among_others"].how
+        assert "placed in the surroundings of another class" in how and "temperature" not in how
+        assert "temperature from the other folds" in metrics["ece"].how
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.6])
@@ -100,3 +106,13 @@ def test_a_network_that_goes_by_neighbours_says_so(wrong: float) -> None:
     measured = measure(left_out, "flask", 0, classes=CLASSES)
     assert measured.metrics["accuracy_among_others"].value == (placed == labels).mean()
     assert any("goes by neighbours" in one for one in measured.caveats) == (wrong > 0)
+
+
+def test_other_outlines_are_another_training(tmp_path: Path) -> None:
+    crop_set, digests = flasks(), []
+    assert crop_set.masks is not None
+    for shift in (0, 5):
+        moved = replace(crop_set, masks=np.roll(crop_set.masks, shift, axis=1))
+        cropset.save(moved, tmp_path / str(shift))
+        digests.append(cropset.load(tmp_path / str(shift)).digest)
+    assert digests[0] != digests[1]

@@ -114,8 +114,9 @@ def answered(bundle: Bundle, crop_set: CropSet) -> LeftOut:
         ]
         return np.concatenate([p.logits for p in parts]), np.concatenate([p.lca for p in parts])
 
-    logits, lca = said(crop_set.bare(np.arange(len(crop_set))))
-    moved = among_others(crop_set, 0)
+    every = np.arange(len(crop_set))
+    logits, lca = said(crop_set.bare(every))
+    moved = among_others(crop_set, every, 0)
     names, rows = bundle.card.classes, crop_set.index.rows
     labels = np.array([names.index(row.image.cell_line) for row in rows], np.int64)
     per_class = [

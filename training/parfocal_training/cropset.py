@@ -90,11 +90,8 @@ class CropSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over pixels, classes, groups and rules: what a training is made from.
-
-        Masks are not part of it: no network sees them.
-        """
-        bare = msgspec.structs.replace(self.index, images=msgspec.UNSET, masks_sha256=msgspec.UNSET)
+        """SHA-256 over pixels, masks, classes, groups and rules: what a training is made from."""
+        bare = msgspec.structs.replace(self.index, images=msgspec.UNSET)
         return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
     @property

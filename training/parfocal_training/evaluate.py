@@ -113,7 +113,7 @@ def measured_caveats(
 ) -> tuple[str, ...]:
     """What the answers, abstention and shift cannot do, in sentences that travel with the model."""
     out, alone, placed = [], figures["accuracy"], figures.get("accuracy_among_others")
-    if placed is not None and (placed.high or 0) < (alone.low or 0):
+    if placed is not None and (placed.high or 1) < (alone.low or 0):
         out.append(
             f"It goes by neighbours too: {placed.value:.0%} of the cells are right when placed "
             f"among other classes, not {alone.value:.0%}. It errs more where lines are mixed."

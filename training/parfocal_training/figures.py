@@ -97,7 +97,6 @@ def metrics(left_out: LeftOut, kind: str, rng: np.random.Generator) -> dict[str,
         "ece": ", equal-mass bins",
         "log_loss": ", nats",
         "brier": ", summed over classes",
-        "accuracy_among_others": ", each cell placed in the surroundings of another class",
     }
     once, out = np.ones((1, n_groups)), {}
     samples = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), REPEATS)
@@ -106,7 +105,11 @@ def metrics(left_out: LeftOut, kind: str, rng: np.random.Generator) -> dict[str,
         low, high = map(float, np.quantile(measure(samples.astype(np.float64)), [0.025, 0.975]))
         if name.endswith("accuracy") and value == 1:
             low, note = 1 - 3 / n_groups, note + ", rule of three as no group had an error"
-        tail = "bootstrap over groups" + (", temperature from the other folds" if note else "")
+        tail = "bootstrap over groups"
+        if name in notes:
+            tail += ", temperature from the other folds"
+        if name == "accuracy_among_others":
+            note += ", each cell placed in the surroundings of another class"
         out[name] = Metric(value=value, low=low, high=high, n=n, how=f"{how}, {tail}{note}")
     low, high = paper_interval(out["accuracy"].value, n)
     formula = "interval e +- 1.96 sqrt(e (1 - e) / N) as in the paper, cells taken as independent"

@@ -163,7 +163,7 @@ class Fit:
         test = np.flatnonzero(self._folds() == fold)
         logits, lca = answer(state.averaged, self._labelled(test).crops, reference)
         known, placed = self._known(state, reference, fold), None
-        moved = among_others(self.crop_set.of(test), self._seed(fold))
+        moved = among_others(self.crop_set, test, self._seed(fold))
         if moved is not None:
             there = levels(moved).to(self.device)
             placed = answer(state.averaged, there, reference)[0].argmax(1).cpu().numpy()
