@@ -301,6 +301,8 @@ def test_a_plan_is_printed_before_anything_is_trained(
     [
         ("augmentation.zom=1", "a recipe has no 'augmentation.zom'"),
         ("network=huge", "cannot be used"),
+        ("surroundings=2", "<= 1.0 - at `$.surroundings`"),
+        ("surroundings=nan", ">= 0.0 - at `$.surroundings`"),
         ("zoom=0.2", "a recipe has no 'zoom'"),
     ],
 )

@@ -1,7 +1,7 @@
 """Recipes: every number that decides a training, each with the reason for its value."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -9,6 +9,7 @@ from parfocal_training.augment import PAPER, Augmentation
 from parfocal_training.model import LayerOrder, Network
 
 Balance = Literal["crops", "groups"]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +35,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float = 0.02
     # AdamW (Loshchilov and Hutter 2019) starts where SGD stays on a plateau: with a class a cell.
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    warm_up_share: float = 0.25
+    warm_up_share: Share = 0.25
     # Plain momentum SGD as in the authors' script; Nesterov damps the swing of small batches.
     momentum: float = 0.9
     nesterov: bool = True
@@ -42,9 +43,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float = 5e-4
     decay_all: bool = False
     # Keeps 130,000 parameters from growing certain of 100 cells.
-    label_smoothing: float = 0.05
+    label_smoothing: Share = 0.05
     # Mean over about 100 steps (8 epochs): the answer no longer depends on the last few batches.
-    average_decay: float = 0.99
+    average_decay: Share = 0.99
     # bfloat16 convolutions are 2.5 times as fast on CPUs that have them; weights stay float32.
     precision: Literal["bf16", "f32"] = "bf16"
     # What an epoch draws equally often: crops, or flasks (fields) whatever their number of crops.
@@ -52,7 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     # mixup (Zhang et al. 2018): blends of two crops with blended truth.
     mixup: bool = False
     # Probability of mixing the statistics of early maps between crops (MixStyle, Zhou et al. 2021).
-    mix_statistics: float = 0.0
+    mix_statistics: Share = 0.0
     # Where crops are varied: `crop`, before normalization, as the paper does; `view`, after it and
     # after averaging to the network's own pixels: many times as fast, and what a variant uncovers
     # or moves no longer shifts its grey levels. Tests always go the way of the daemon.
@@ -61,7 +62,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     # weight beside the classes. Its LCA then holds what cells look like, for phenotypes.
     self_labels: float = 0.0
     # Probability of seeing a cell in the surroundings of another: neighbours identify a cell.
-    surroundings: float = 0.0
+    surroundings: Share = 0.0
     augmentation: Augmentation = Augmentation(flips=True, zoom=0.1)
 
     def for_crops(self, n_crops: int) -> "Recipe":
