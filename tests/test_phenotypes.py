@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from parfocal.card import DetectorRules
+from parfocal.phenotypes import UNLIKE_ANY, Phenotyper
 from parfocal.prepare import PixelRules
 from parfocal_training import cli, cropset
 from parfocal_training.augment import Augmentation
@@ -23,7 +24,6 @@ from parfocal_training.dataset import Row
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.phenotypes import command
-from parfocal_training.phenotypes.model import assigned
 from parfocal_training.phenotypes.store import PhenotypeModel, read_model
 from parfocal_training.pixels.agreement import adjusted_rand
 from parfocal_training.recipe import Recipe
@@ -197,7 +197,7 @@ def test_planted_phenotypes_are_found_again(found: Path) -> None:
     assert [one["k"] for one in shown["sweep"]] == [2, 3, 4, 5, 6]
     assert shown["spread"]["cells"] > 1.5 * shown["spread"]["copies"]
     assert [one["what"] for one in shown["stability"]] == [
-        "start of k-means",
+        "start of the clustering",
         "network (repeat of the training)",
         "flasks drawn with replacement",
     ]
@@ -230,19 +230,38 @@ def test_the_model_assigns_what_the_table_says(found: Path, inputs: tuple[str, s
     assert (model.weights_sha256, model.crops_sha256) == (network.weights_sha256, crop_set.digest)
     reference = network.pixels.reference_distribution()
     lca = answer(network.model, torch.from_numpy(crop_set.crops), reference)[1].numpy()
-    told = assigned(lca, model.phenotypes)
+    phenotyper = Phenotyper(model.phenotypes, lca.shape[1])
+    number = {name: j for j, name in enumerate(model.phenotypes.names)} | {UNLIKE_ANY: -1}
+    told = np.array([number[name] for name in phenotyper(lca)])
     near, beyond = column(found, "single_view") - 1, column(found, "unlike_any") == 1
     np.testing.assert_array_equal(told, np.where(beyond, -1, near))
     shown = msgspec.convert(figures_of(found), dict)["single_view"]
     assert shown["accuracy"] == pytest.approx((near == column(found, "phenotype") - 1).mean())
     assert shown["left_out"]["low"] <= shown["left_out"]["value"] <= shown["left_out"]["high"]
     far = lca.mean(0, keepdims=True) + 1e3 * lca.std()
-    assert assigned(far, model.phenotypes).tolist() == [-1]
+    assert phenotyper(far) == [UNLIKE_ANY]
     unlike = model.phenotypes.unlike_any
     assert unlike.n == FLASKS * PER_FLASK and "left-out flasks" in unlike.how
     assert unlike.low is not None and unlike.low <= unlike.value < 0.5
     again = msgspec.json.decode((found / "phenotypes.json").read_bytes(), type=PhenotypeModel)
     assert again == model
+
+
+def test_a_mixture_reaches_model_cells_and_report(inputs: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ["--method", "mixture", "--components", "2", "--clusters", "3"]
+    assert cli.main(["phenotypes", *inputs, "-o", str(out), *asked, *QUICK]) == 0
+    kinds = np.array([kind_of(i) for i in range(FLASKS * PER_FLASK)])
+    assert adjusted_rand(kinds.astype(np.intp), column(out, "phenotype") - 1) > 0.9
+    known = read_model(out).phenotypes
+    assert known.precisions is not None and known.weights is not None
+    assert sum(known.weights) == pytest.approx(1) and "Gaussian mixture, k = 3" in known.how
+    shown = msgspec.convert(figures_of(out), dict)
+    assert shown["method"] == "mixture" and shown["single_view"]["accuracy"] > 0.8
+    assert all(one["bic"] is not None for one in shown["sweep"])
+    page = (out / "report.html").read_text()
+    assert "a Gaussian mixture" in page and "the BIC is lowest at k" in page
+    assert "elbow" not in page and "k-means" not in page
 
 
 def test_the_report_shows_every_figure_and_compares_with_pixels(found: Path) -> None:
@@ -344,6 +363,9 @@ def test_what_cannot_be_clustered_is_refused(
     assert "64 cells allow 2 to 12 clusters" in refused(2, *inputs, "--clusters", "13")
     assert "64 cells allow 2 to 12 clusters" in refused(2, *inputs, "--clusters", "1")
     assert "--shrink 7 does not divide the 80 px" in refused(2, *inputs, "--shrink", "7")
+    assert "a mixture needs few axes" in refused(
+        2, *inputs, "--method", "mixture", "--space", "lca"
+    )
     whole = cropset.load(Path(inputs[1]))
     cropset.save(whole.of(np.arange(9)), tmp_path / "nine")
     assert "9 cells are too few" in refused(65, inputs[0], str(tmp_path / "nine"))

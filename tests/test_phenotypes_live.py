@@ -132,6 +132,33 @@ def test_the_answer_is_that_of_the_definition(
             assert i in near and distances[i] <= exact["limits"][i] + 1e-6
 
 
+@given(spaces(whole=False), st.integers(0, 2**32 - 1))
+def test_a_mixture_answers_by_the_highest_posterior(
+    drawn: tuple[dict[str, NDArray[Any]], Floats], seed: int
+) -> None:
+    space, lca = drawn
+    (k, q), rng = space["centroids"].shape, np.random.default_rng(seed)
+    factors = np.triu(rng.normal(0, 1, (k, q, q))).astype(np.float32)
+    factors[:, range(q), range(q)] = rng.uniform(0.25, 4, (k, q))
+    weights = tuple(map(float, rng.dirichlet(np.ones(k)) * 0.9 + 0.1 / k))
+    card = phenotypes(**space, precisions=to_base64(factors), weights=weights)
+    exact = {name: values.astype(np.float64) for name, values in space.items()}
+    position = (lca - exact["mean"]) @ exact["axes"]
+    for z, name in zip(position, Phenotyper(card, lca.shape[1])(lca), strict=True):
+        log_posterior, apart = [], []
+        for centroid, factor, weight in zip(exact["centroids"], factors, weights, strict=True):
+            inverse = factor.astype(np.float64) @ factor.astype(np.float64).T
+            squared = (z - centroid) @ inverse @ (z - centroid)
+            log_posterior.append(np.log(weight) + 0.5 * (np.linalg.slogdet(inverse)[1] - squared))
+            apart.append(np.sqrt(max(squared, 0)))
+        near = np.flatnonzero(np.array(log_posterior) >= max(log_posterior) - 1e-3)
+        if name == UNLIKE_ANY:
+            assert any(apart[i] > exact["limits"][i] - 1e-3 for i in near)
+        else:
+            i = int(name[1:])
+            assert i in near and apart[i] <= exact["limits"][i] + 1e-3
+
+
 @given(spaces(whole=True), st.randoms(use_true_random=False))
 def test_neither_the_order_of_cells_nor_that_of_phenotypes_matters(
     drawn: tuple[dict[str, NDArray[Any]], Floats], chance: Any
@@ -168,6 +195,8 @@ AXES = np.eye(LCA_SIZE, 2, dtype=np.float32)
 GOOD = phenotypes(np.zeros(LCA_SIZE), AXES, [[0, 0], [9, 9]], [5, 5])
 NAN = to_base64(np.full((LCA_SIZE, 2), np.nan, np.float32))
 SHORT = to_base64(np.zeros(5, np.float32))
+ROUND = to_base64(np.stack([np.eye(2, dtype=np.float32)] * 2))
+MIXED: dict[str, Any] = {"precisions": ROUND, "weights": (0.5, 0.5)}
 
 
 def with_phenotypes(path: Path, known: Phenotypes) -> Path:
@@ -199,6 +228,16 @@ def with_phenotypes(path: Path, known: Phenotypes) -> Path:
         ({"axes": SHORT}, "axes has 5 values, not 9 x 1"),
         ({"axes": ""}, "axes has 0 values, not 9 x 1"),
         ({"centroids": SHORT}, "centroids has 5 values, not 2 x 2"),
+        ({"weights": (0.5, 0.5)}, "one of precisions and weights"),
+        ({"precisions": ROUND}, "one of precisions and weights"),
+        ({**MIXED, "weights": (0.5, 0.0)}, "weights has 0.0, not a finite number above 0"),
+        ({**MIXED, "weights": (1.0,)}, "weights has 1 values for 2 names"),
+        ({**MIXED, "precisions": SHORT}, "precisions has 5 values, not 4 x 2"),
+        (
+            {**MIXED, "precisions": to_base64(-np.stack([np.eye(2, dtype=np.float32)] * 2))},
+            "not above 0",
+        ),
+        ({**MIXED, "precisions": to_base64(np.ones((2, 2, 2), np.float32))}, "not triangular"),
         ({"axes": NAN}, "axes holds numbers that are not finite"),
         ({"mean": "#"}, "mean has 0 values"),
         ({"mean": "AAA"}, "contradicts itself"),

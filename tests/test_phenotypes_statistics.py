@@ -8,7 +8,8 @@ from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 from sklearn.metrics import silhouette_samples
 
 from parfocal_training.errors import DataError
-from parfocal_training.phenotypes.choice import OfK, best_k, elbow_k
+from parfocal_training.phenotypes.choice import OfK, best_k, elbow_k, starts, sweep
+from parfocal_training.phenotypes.clustering import Method, clusters_of
 from parfocal_training.phenotypes.differences import holm, permutation, welch
 from parfocal_training.phenotypes.lca import CellLca
 from parfocal_training.phenotypes.model import (
@@ -20,6 +21,7 @@ from parfocal_training.phenotypes.model import (
 )
 from parfocal_training.phenotypes.silhouette import all_silhouettes
 from parfocal_training.phenotypes.space import Kind, fitted, spread_of
+from parfocal_training.pixels.agreement import adjusted_rand
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -93,7 +95,8 @@ def test_limits_leave_two_percent_outside_at_any_scale() -> None:
     assert limits[2] == limits[3]  # too few cells, and none: the median of all
 
 
-def test_two_percent_of_left_out_flasks_are_unlike_any() -> None:
+@pytest.mark.parametrize("method", ["k-means", "mixture"])
+def test_two_percent_of_left_out_flasks_are_unlike_any(method: Method) -> None:
     rng = np.random.default_rng(4)
     groups, labels = np.repeat(np.arange(30), 40), np.tile([0, 0, 1, 2], 300)
     middle = np.array([[0.0] * 6, [8.0] * 6, [-8, 8] * 3])
@@ -101,12 +104,44 @@ def test_two_percent_of_left_out_flasks_are_unlike_any() -> None:
     scale = np.array([0.5, 1.0, 1.5])[labels][:, None]
     looks = [(place + scale * rng.normal(size=place.shape)).astype(np.float32) for _ in range(3)]
     lca = CellLca(looks[0], (looks[1] + looks[2]) / 2, np.stack(looks[1:], 1), np.arange(1200))
-    cells = left_out_cells(lca, labels, "components", None, folds_of(groups, 5, rng))
+    cells = left_out_cells(lca, labels, "components", None, method, folds_of(groups, 5, rng))
     np.testing.assert_array_equal(cells.nearest, labels)
     found = unlike_any(cells, groups, 3, "flask", rng)
     assert found.value == pytest.approx(BEYOND, abs=0.01)
     assert found.low is not None and found.high is not None
     assert found.low <= found.value <= found.high < 0.06
+
+
+def test_a_mixture_finds_long_clusters_that_k_means_cuts_across() -> None:
+    rng = np.random.default_rng(8)
+    kinds = np.repeat([0, 1, 2], [300, 200, 100])
+    shape = np.array([[12.0, 2], [2, 12], [2, 2]])[kinds]  # SD along the two axes
+    points = rng.normal(size=(600, 2)) * shape + np.array([[0, -10], [50, 0], [0, 5]])[kinds]
+    found = {}
+    for method in ("k-means", "mixture"):
+        labels, cost = starts(points, 3, method, 10, seed=1)
+        found[method] = labels[cost.argmin()]
+        sizes = np.bincount(found[method])
+        assert list(sizes) == sorted(sizes, reverse=True)
+    rand = {name: adjusted_rand(kinds.astype(np.intp), one) for name, one in found.items()}
+    assert rand["mixture"] > 0.98 and rand["k-means"] < 0.7
+    told = sweep(points, range(2, 6), "mixture", 10, 1, lambda one: None)
+    assert best_k(told) == 3 and all(one.bic is not None for one in told)
+    known = clusters_of(points, found["mixture"], "mixture")
+    assert known.weights is not None
+    np.testing.assert_allclose(known.weights, [1 / 2, 1 / 3, 1 / 6], atol=0.01)
+    near, apart = known.nearest(points)
+    assert (near == found["mixture"]).mean() > 0.99
+    assert np.median(apart) == pytest.approx(np.sqrt(2 * np.log(2)), abs=0.1)  # Rayleigh's
+
+
+def test_clusters_of_few_cells_have_a_width() -> None:
+    rng = np.random.default_rng(9)
+    points = np.concatenate([rng.normal(size=(60, 5)), rng.normal(size=(3, 5)) + 20])
+    known = clusters_of(points, np.repeat([0, 1], [60, 3]), "mixture")
+    near, apart = known.nearest(points)
+    assert known.precisions is not None and not np.tril(known.precisions, -1).any()
+    assert near.tolist() == [0] * 60 + [1] * 3 and apart.max() < 6
 
 
 def test_the_elbow_is_where_the_curve_bends() -> None:

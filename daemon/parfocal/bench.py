@@ -228,16 +228,19 @@ def phenotypes_row(bundle: Bundle, repeats: int) -> dict[str, Any]:
 
 
 def drawn_phenotypes(d: int = 288, q: int = 32, k: int = 11) -> Phenotypes:
-    """A card of k phenotypes in q dimensions whose numbers mean nothing."""
+    """A card of a mixture of k phenotypes in q dimensions whose numbers mean nothing."""
     rng, unknown = np.random.default_rng(0), Metric(value=0.0)
     mean, axes, centroids = (
         to_base64(rng.normal(0, 1, shape).astype(np.float32)) for shape in ((d,), (d, q), (k, q))
     )
+    precisions = np.tril(rng.uniform(0.1, 1, (k, q, q))).astype(np.float32)
     return Phenotypes(
         names=tuple(str(number) for number in range(1, k + 1)),
         mean=mean,
         axes=axes,
         centroids=centroids,
+        precisions=to_base64(precisions),
+        weights=(1 / k,) * k,
         d=d,
         limits=(100.0,) * k,
         unlike_any=unknown,

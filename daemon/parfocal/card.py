@@ -176,11 +176,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Phenotypes(msgspec.Struct, frozen=True, kw_only=True):
     """Morphological phenotypes: clusters of cells by their LCA (Yao et al. 2019, Fig. 5).
 
-    A cell lies at (lca - mean) @ axes; its phenotype is the nearest centroid (Euclidean), unless it
-    is farther from it than that phenotype's limit: then it is unlike any. `mean` float32 (d,),
-    `axes` float32 (d, q) and `centroids` float32 (k, q) are base64 of little-endian bytes. `cells`
-    counts the clustered cells of each; `unlike_any` is the share of cells from left-out groups
-    beyond every limit; `stability` the adjusted Rand index between repeated clusterings.
+    A cell lies at z = (lca - mean) @ axes; its phenotype is the nearest centroid (Euclidean),
+    unless it is farther from it than that phenotype's limit: then it is unlike any. With
+    `precisions` and `weights` phenotypes are the components of a Gaussian mixture: that of the
+    highest posterior probability is taken, and distance is Mahalanobis', the length of
+    (z - centroid) @ precision. `mean` float32 (d,), `axes` float32 (d, q), `centroids` float32
+    (k, q) and `precisions` float32 (k, q, q), Cholesky factors of the inverse covariances, are
+    base64 of little-endian bytes; `weights` are the components' shares of cells. `cells` counts
+    the clustered cells of each; `unlike_any` is the share of cells from left-out groups beyond
+    every limit; `stability` the adjusted Rand index between repeated clusterings.
     """
 
     names: tuple[str, ...]
@@ -188,6 +192,8 @@ class Phenotypes(msgspec.Struct, frozen=True, kw_only=True):
     mean: str
     axes: str
     centroids: str
+    precisions: str | None = None
+    weights: tuple[float, ...] | None = None
     d: int
     limits: tuple[float, ...]
     unlike_any: Metric

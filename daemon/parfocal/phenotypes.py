@@ -1,6 +1,7 @@
 """Which morphological phenotype a cell has: the nearest cluster of LCAs, or none of them."""
 
 import unicodedata
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,46 @@ MAX_NAME = 60
 
 MOST_NAMED = 3
 """Phenotypes that a line of text names; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clusters:
+    """Where k clusters lie among q axes, and in a Gaussian mixture how wide they are.
+
+    Parameters
+    ----------
+    centroids : ndarray of shape (k, q), float64
+    precisions : ndarray of shape (k, q, q), float64, or None
+        Cholesky factors of the inverse covariances; None: all clusters are round and alike, as in
+        k-means.
+    weights : ndarray of shape (k,), float64, or None
+        Each component's share of the cells.
+    """
+
+    centroids: NDArray[np.float64]
+    precisions: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
+
+    def nearest(
+        self, position: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The cluster (n,) of cells at (n, q), and the distance (n,) to it.
+
+        Nearest is the one of the highest posterior probability, and distance Mahalanobis', where
+        there are precisions.
+        """
+        n, (k, q) = len(position), self.centroids.shape
+        if self.precisions is None or self.weights is None:
+            # squared distance to each, less the cell's own square, which all have in common
+            near = (position @ (-2 * self.centroids.T) + (self.centroids**2).sum(1)).argmin(1)
+            off = position - self.centroids[near]  # (n, q)
+            return near.astype(np.int64), np.sqrt(np.einsum("nq,nq->n", off, off))
+        along = self.precisions.transpose(1, 0, 2).reshape(q, k * q)
+        middles = np.einsum("kq,kqr->kr", self.centroids, self.precisions)
+        squared = (((position @ along).reshape(n, k, q) - middles) ** 2).sum(2)  # (n, k)
+        log_det = np.log(np.diagonal(self.precisions, axis1=1, axis2=2)).sum(1)  # triangular
+        near = (squared - 2 * (log_det + np.log(self.weights))).argmin(1)
+        return near.astype(np.int64), np.sqrt(squared[np.arange(n), near])
 
 
 class Phenotyper:
@@ -42,20 +83,18 @@ class Phenotyper:
         self.names = answers(card)
         self.axes = _numbers("axes", card.axes, d)
         self.mean = _numbers("mean", card.mean, 1, d)[0]
-        self.centroids = _numbers("centroids", card.centroids, len(card.names), self.axes.shape[1])
+        self.clusters = _clusters(card, self.axes.shape[1])
         self.limits = np.array(card.limits, np.float64)
-        self._slopes = -2 * self.centroids.T
-        self._heights = (self.centroids**2).sum(1)
 
     def __call__(self, lca: Array) -> list[str]:
         """Phenotype of each of n cells, `UNLIKE_ANY` included: lca is float32 (n, d)."""
-        position = (lca - self.mean) @ self.axes  # (n, q)
-        # squared distance to each centroid, less the cell's own square, which all have in common
-        nearest = (position @ self._slopes + self._heights).argmin(1)
-        apart = position - self.centroids[nearest]
-        beyond = np.sqrt(np.einsum("nq,nq->n", apart, apart)) > self.limits[nearest]
-        numbers = np.where(beyond, len(self.limits), nearest)
+        nearest, apart = self.nearest(lca)
+        numbers = np.where(apart > self.limits[nearest], len(self.limits), nearest)
         return [self.names[number] for number in numbers.tolist()]
+
+    def nearest(self, lca: Array) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Number of the nearest phenotype of each of n cells, and the distance: (n,) each."""
+        return self.clusters.nearest((lca - self.mean) @ self.axes)
 
 
 def answers(card: Phenotypes | None) -> tuple[str, ...]:
@@ -108,7 +147,11 @@ def check_names(names: tuple[str, ...]) -> None:
 
 def _check_counts(card: Phenotypes) -> None:
     k = len(card.names)
-    for what, values in (("limits", card.limits), ("cells", card.cells)):
+    for what, values in (
+        ("limits", card.limits),
+        ("cells", card.cells),
+        ("weights", (1.0,) * k if card.weights is None else card.weights),
+    ):
         if len(values) != k:
             raise ValueError(f"phenotypes.{what} has {len(values)} values for {k} names")
         for value in values:
@@ -116,6 +159,21 @@ def _check_counts(card: Phenotypes) -> None:
                 raise ValueError(f"phenotypes.{what} has {value}, not a finite number above 0")
     _check_metric("unlike_any", card.unlike_any, 0)
     _check_metric("stability", card.stability, -1)  # clusterings can agree less than by chance
+
+
+def _clusters(card: Phenotypes, q: int) -> Clusters:
+    k = len(card.names)
+    centroids = _numbers("centroids", card.centroids, k, q)
+    if card.precisions is None and card.weights is None:
+        return Clusters(centroids)
+    if card.precisions is None or card.weights is None:
+        raise ValueError("phenotypes has one of precisions and weights: a mixture has both")
+    precisions = _numbers("precisions", card.precisions, k * q, q).reshape(k, q, q)
+    if not (np.diagonal(precisions, axis1=1, axis2=2) > 0).all():
+        raise ValueError("phenotypes.precisions has a factor whose diagonal is not above 0")
+    if np.triu(precisions, 1).any() and np.tril(precisions, -1).any():
+        raise ValueError("phenotypes.precisions has a factor that is not triangular")
+    return Clusters(centroids, precisions, np.array(card.weights))
 
 
 def _check_metric(what: str, metric: Metric, least: float) -> None:

@@ -17,17 +17,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import GaussianMixture
 
 from parfocal.simulator.designs import HIGH_PER_MM2, LOW_PER_MM2
 from parfocal.simulator.planted import PLANTED
 from parfocal_training.phenotypes.differences import welch
-from parfocal_training.phenotypes.space import fitted, spread_of
 
-MIXTURE_AXES = (5, 8, 12)
 NEAR_PX = 15
 """A crop's centre and that of the true cell lie no farther apart."""
 
@@ -98,20 +93,6 @@ def main() -> None:
         for one in sorted(set(found)):
             counts = Counter(names[found == one])
             print(f"  {one}: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
-    mixture(options.phenotypes, np.array(known), names)
-
-
-def mixture(folder: Path, known: NDArray[np.int64], names: NDArray[np.str_]) -> None:
-    """Print what a Gaussian mixture, whose parts have shapes of their own, makes of the cells."""
-    stored = load_file(next((folder / "lca").glob("*.safetensors")))
-    lca = stored["mean"]  # (n, d)
-    for axes in MIXTURE_AXES:
-        space = fitted(lca, "discriminants", axes, spread_of(stored["copies"]))
-        parts = GaussianMixture(len(set(names)), n_init=5, random_state=0).fit_predict(
-            space.at(lca)
-        )
-        rand = adjusted_rand_score(names, parts[known])
-        print(f"Gaussian mixture of {len(set(names))} on {axes} discriminants: {rand:.3f}")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,24 @@ import argparse
 from parfocal_training.options import not_below_zero, whole_above_zero
 from parfocal_training.phenotypes.space import DISCRIMINANTS, MOST_COMPONENTS
 
+MIXTURE_DISCRIMINANTS = 8
+"""Of a mixture, unless asked for: it can use more axes than k-means, which counts all alike."""
+
 
 def cluster_options(command: argparse.ArgumentParser) -> None:
-    """Space, number of clusters, repeats, and where to compute."""
+    """Method, space, number of clusters, repeats, and where to compute."""
     command.add_argument(
         "--copies",
         type=whole_above_zero,
         default=20,
         help="augmented copies of a cell whose LCA is averaged",
+    )
+    command.add_argument(
+        "--method",
+        choices=("k-means", "mixture"),
+        default="k-means",
+        help="k-means: round clusters alike in width, as in the paper; mixture: of Gaussians with "
+        "shapes of their own",
     )
     command.add_argument(
         "--space",
@@ -25,13 +35,14 @@ def cluster_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--components",
         type=whole_above_zero,
-        help=f"None: {DISCRIMINANTS} discriminants; other components as explain 95 %% of the "
-        f"variance, at most {MOST_COMPONENTS}",
+        help=f"None: {DISCRIMINANTS} discriminants, {MIXTURE_DISCRIMINANTS} for a mixture; other "
+        f"components as explain 95 %% of the variance, at most {MOST_COMPONENTS}",
     )
     command.add_argument(
         "--clusters",
         type=whole_above_zero,
-        help="number of phenotypes; None: where the mean silhouette is highest",
+        help="number of phenotypes; None: where the mean silhouette is highest, or a mixture's BIC "
+        "lowest",
     )
     command.add_argument(
         "--max-clusters",
@@ -43,13 +54,13 @@ def cluster_options(command: argparse.ArgumentParser) -> None:
         "--starts",
         type=whole_above_zero,
         default=10,
-        help="of k-means at every number that is tried",
+        help="of the clustering at every number that is tried",
     )
     command.add_argument(
         "--repeats",
         type=whole_above_zero,
         default=100,
-        help="independent starts of k-means at the chosen number; the best is kept",
+        help="independent starts at the chosen number; the best is kept",
     )
     command.add_argument(
         "--resamples",
@@ -66,7 +77,7 @@ def cluster_options(command: argparse.ArgumentParser) -> None:
         "comparison",
     )
     command.add_argument(
-        "--seed", type=not_below_zero, default=1, help="of copies, k-means and resampling"
+        "--seed", type=not_below_zero, default=1, help="of copies, clustering and resampling"
     )
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is"

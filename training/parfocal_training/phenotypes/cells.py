@@ -3,8 +3,8 @@
 import csv
 import io
 
+from parfocal.phenotypes import Phenotyper
 from parfocal_training.cropset import CropSet
-from parfocal_training.phenotypes.model import assigned, nearest
 from parfocal_training.phenotypes.study import Study
 
 COLUMNS = (
@@ -16,14 +16,15 @@ COLUMNS = (
 def cells_csv(made: Study, crop_set: CropSet) -> str:
     """The table.
 
-    `phenotype` and `silhouette` come from the copies; `single_view`, `distance` to its centroid and
-    `unlike_any` from the crop as imaged, as a daemon sees it.
+    `phenotype` and `silhouette` come from the copies; `single_view`, `distance` to its cluster and
+    `unlike_any` from the crop as imaged, by the daemon's own code.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    near, apart = nearest(made.lca.single, made.known)
-    inside = assigned(made.lca.single, made.known)
+    phenotyper = Phenotyper(made.known, made.known.d)
+    near, apart = phenotyper.nearest(made.lca.single)
+    beyond = apart > phenotyper.limits[near]
     for i, row in enumerate(crop_set.index.rows):
         writer.writerow(
             [
@@ -31,7 +32,7 @@ def cells_csv(made: Study, crop_set: CropSet) -> str:
                 *(row.image.cell_line, row.image.group),
                 *(int(made.labels[i]) + 1, made.known.names[int(made.labels[i])]),
                 *(f"{made.silhouettes[i]:.3f}", int(near[i]) + 1),
-                *(f"{apart[i]:.4f}", int(inside[i] < 0)),
+                *(f"{apart[i]:.4f}", int(beyond[i])),
             ]
         )
     return text.getvalue()

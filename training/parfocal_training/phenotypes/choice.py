@@ -1,13 +1,13 @@
-"""How many clusters: k-means at every k, its silhouettes and its elbow."""
+"""How many clusters: every k, with its silhouettes, its elbow and, of a mixture, its BIC."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from sklearn.cluster import KMeans
 
 from parfocal_training.checkpoint import decoded
+from parfocal_training.phenotypes.clustering import Method, clustered
 from parfocal_training.phenotypes.silhouette import distances, silhouettes
 from parfocal_training.phenotypes.space import Floats, Ints
 from parfocal_training.pixels.clusters import by_size
@@ -18,9 +18,10 @@ MOST_CELLS = 3000
 
 
 class OfK(msgspec.Struct, frozen=True, kw_only=True):
-    """k-means at one k.
+    """Clusters at one k.
 
-    `silhouette` is the mean over cells of the start with the least inertia (sum of squares);
+    `inertia` (sum of squares about the centroids), `silhouette` (mean over cells) and a mixture's
+    `bic` (Bayesian information criterion) are those of the start with the least cost;
     `mean_silhouette` and `sd_silhouette` are over all starts, as the paper shows them.
     """
 
@@ -29,47 +30,60 @@ class OfK(msgspec.Struct, frozen=True, kw_only=True):
     silhouette: float
     mean_silhouette: float
     sd_silhouette: float
+    bic: float | None = None
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
-    """k-means at every k, and the key of what it was made from."""
+    """Clusters at every k, and the key of what it was made from."""
 
     key: str
     found: tuple[OfK, ...]
 
 
-def starts(points: Floats, k: int, repeats: int, seed: int) -> tuple[Ints, Floats]:
-    """Independent k-means: clusters (repeats, n), numbered by falling size, and inertias."""
-    labels, inertia = [], []
+def starts(points: Floats, k: int, method: Method, repeats: int, seed: int) -> tuple[Ints, Floats]:
+    """Independent starts: clusters (repeats, n), numbered by falling size, and their costs."""
+    labels, cost = [], []
     for repeat in range(repeats):
-        made = KMeans(k, n_init=1, random_state=seed + repeat).fit(points)
-        labels.append(by_size(made.labels_.astype(np.int64)))
-        inertia.append(float(made.inertia_))
-    return np.stack(labels), np.array(inertia)
+        found, lost = clustered(points, k, method, seed + repeat)
+        labels.append(by_size(found))
+        cost.append(lost)
+    return np.stack(labels), np.array(cost)
 
 
 def sweep(
-    points: Floats, ks: range, repeats: int, seed: int, say: Callable[[OfK], None]
+    points: Floats,
+    ks: range,
+    method: Method,
+    repeats: int,
+    seed: int,
+    say: Callable[[OfK], None],
 ) -> tuple[OfK, ...]:
     """Every k, told to `say` as it is done."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(points))[:MOST_CELLS])
     apart = distances(points[chosen], points[chosen])
     out = []
     for k in ks:
-        labels, inertia = starts(points, k, repeats, seed)
+        labels, cost = starts(points, k, method, repeats, seed)
         means = np.array([silhouettes(apart, one, one).mean() for one in labels[:, chosen]])
-        best = int(inertia.argmin())
+        best = int(cost.argmin())
         out.append(
             OfK(
                 k=k,
-                inertia=float(inertia[best]),
+                inertia=inertia(points, labels[best]),
                 silhouette=float(means[best]),
                 mean_silhouette=float(means.mean()),
                 sd_silhouette=float(means.std(ddof=1)) if repeats > 1 else 0.0,
+                bic=float(cost[best]) if method == "mixture" else None,
             )
         )
         say(out[-1])
     return tuple(out)
+
+
+def inertia(points: Floats, labels: Ints) -> float:
+    """Sum of squares of points (n, q) about the centroids of their clusters (n,)."""
+    every = [points[labels == j] for j in np.unique(labels)]
+    return float(sum(((mine - mine.mean(0)) ** 2).sum() for mine in every))
 
 
 def kept_sweep(path: Path, key: str, make: Callable[[], tuple[OfK, ...]]) -> tuple[OfK, ...]:
@@ -84,8 +98,8 @@ def kept_sweep(path: Path, key: str, make: Callable[[], tuple[OfK, ...]]) -> tup
 
 
 def best_k(found: tuple[OfK, ...]) -> int:
-    """The k of the highest mean silhouette."""
-    return max(found, key=lambda one: one.silhouette).k
+    """The k of the highest mean silhouette; of a mixture, of the lowest BIC."""
+    return max(found, key=lambda one: one.silhouette if one.bic is None else -one.bic).k
 
 
 def elbow_k(found: tuple[OfK, ...]) -> int:

@@ -15,7 +15,7 @@ from parfocal_training.jsonlines import emit
 from parfocal_training.networks import TrainedNetwork, trained_networks
 from parfocal_training.options import Commands, shared_options
 from parfocal_training.phenotypes import store
-from parfocal_training.phenotypes.asked import cluster_options
+from parfocal_training.phenotypes.asked import MIXTURE_DISCRIMINANTS, cluster_options
 from parfocal_training.phenotypes.choice import OfK
 from parfocal_training.phenotypes.lca import CellLca, Source, kept_lca, recipe_of
 from parfocal_training.phenotypes.outcome import name_again, tell, write_all
@@ -63,6 +63,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
         return
     if options.network is None or options.crops is None:
         raise UsageError("give NETWORK and CROPS, or -o OUT with --name to name its phenotypes")
+    mixed = options.method == "mixture"
+    if mixed and options.space == "discriminants" and options.components is None:
+        options.components = MIXTURE_DISCRIMINANTS
     if options.threads:
         torch.set_num_threads(options.threads)
     crop_set = cropset.load(options.crops)  # all: no label is used, as in selflabel
@@ -97,6 +100,10 @@ def _check(
     if options.max_clusters < 2 or not 2 <= (options.clusters or 2) <= n // 5:
         raise UsageError(
             f"{n} cells allow 2 to {n // 5} clusters: give --clusters and --max-clusters so"
+        )
+    if options.method == "mixture" and options.space == "lca":
+        raise UsageError(
+            "a mixture needs few axes, the LCA has hundreds: give another --space than lca"
         )
     if store.is_named(options.out):
         raise UsageError(

@@ -84,7 +84,7 @@ def separators(plot: Plot, labels: Ints, across: bool) -> None:
 
 
 def curves(found: Sequence[OfK], k: int, elbow: int) -> Figure:
-    """Silhouette and inertia over k."""
+    """Silhouette over k, and inertia or a mixture's BIC."""
     figure = canvas(10, 3.6)
     left, right = figure.subplots(1, 2)
     at = [one.k for one in found]
@@ -94,11 +94,16 @@ def curves(found: Sequence[OfK], k: int, elbow: int) -> Figure:
     left.plot(at, mean, "-", color="0.4", label="mean over starts (grey: ± SD)")
     left.plot(at, [one.silhouette for one in found], "o-", ms=3, color="C0", label="best start")
     left.set(ylabel="mean silhouette")
-    right.plot(at, [one.inertia for one in found], "o-", ms=3, color="C0")
-    ends = (found[0], found[-1])
-    right.plot([one.k for one in ends], [one.inertia for one in ends], ":", color="0.5")
-    right.axvline(elbow, color="C1", ls="--", label=f"elbow, k = {elbow}")
-    right.set(ylabel="inertia (sum of squares)", ylim=(0, None))
+    criterion = [one.bic for one in found if one.bic is not None]
+    if criterion:
+        right.plot(at, criterion, "o-", ms=3, color="C0")
+        right.set(ylabel="BIC (low is good)")
+    else:
+        right.plot(at, [one.inertia for one in found], "o-", ms=3, color="C0")
+        ends = (found[0], found[-1])
+        right.plot([one.k for one in ends], [one.inertia for one in ends], ":", color="0.5")
+        right.axvline(elbow, color="C1", ls="--", label=f"elbow, k = {elbow}")
+        right.set(ylabel="inertia (sum of squares)", ylim=(0, None))
     for plot in (left, right):
         plot.axvline(k, color="C3", lw=1.2, label=f"chosen, k = {k}")
         plot.set(xlabel="clusters k")

@@ -48,6 +48,6 @@ def medoids(points: Floats, labels: Ints, rng: np.random.Generator) -> Medoids:
     return Medoids(
         n=len(some),
         silhouette=float(all_silhouettes(points[some], found).mean()),
-        k_means_silhouette=float(all_silhouettes(points[some], mine).mean()),
+        clusters_silhouette=float(all_silhouettes(points[some], mine).mean()),
         rand=adjusted_rand(mine.astype(np.intp), found),
     )

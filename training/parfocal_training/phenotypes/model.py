@@ -1,18 +1,16 @@
-"""The phenotype model: centroids and limits that assign a cell by its single-view LCA."""
+"""The phenotype model: clusters and limits that assign a cell by its single-view LCA."""
 
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
-from parfocal.calibrate import from_base64, to_base64
+from parfocal.calibrate import to_base64
 from parfocal.card import Metric, Phenotypes
-from parfocal.phenotypes import UNLIKE_ANY, Phenotyper
+from parfocal.phenotypes import Clusters
 from parfocal_training.leftout import share
+from parfocal_training.phenotypes.clustering import Method, clustered_from, clusters_of
 from parfocal_training.phenotypes.lca import CellLca
-from parfocal_training.phenotypes.silhouette import distances
 from parfocal_training.phenotypes.space import Floats, Ints, Kind, Space, fitted, spread_of
 from parfocal_training.phenotypes.stability import Agreed, as_metric
 from parfocal_training.pixels.agreement import adjusted_rand
@@ -27,8 +25,8 @@ LEAST_CELLS = 10
 class SingleView(msgspec.Struct, frozen=True, kw_only=True):
     """How well the LCA of the crop as imaged finds the cluster that the copies' mean LCA found.
 
-    `accuracy`: nearest centroid over all cells; `left_out`: of cells from groups that neither space
-    nor centroids had seen. `rand` is the adjusted Rand index over all cells.
+    `accuracy`: nearest cluster over all cells; `left_out`: of cells from groups that neither space
+    nor clusters had seen. `rand` is the adjusted Rand index over all cells.
     """
 
     accuracy: float
@@ -61,25 +59,22 @@ def folds_of(groups: Ints, folds: int, rng: np.random.Generator) -> Ints:
 
 
 def left_out_cells(
-    lca: CellLca, labels: Ints, kind: Kind, components: int | None, folds: Ints
+    lca: CellLca, labels: Ints, kind: Kind, components: int | None, method: Method, folds: Ints
 ) -> LeftOutCells:
     """Every cell as a model made of the other folds sees it.
 
-    Space and k-means are made anew from the others; k-means begins at their clusters, so that
-    clusters keep their numbers.
+    Space and clusters are made anew from the others, beginning at their clusters, so that these
+    keep their numbers.
     """
     nearest, apart = np.zeros(len(labels), np.int64), np.zeros(len(labels))
     for fold in np.unique(folds):
         others = folds != fold
         space = fitted(lca.mean[others], kind, components, spread_of(lca.copies))
-        points, before = space.at(lca.mean[others]), labels[others]
-        there = np.unique(before)
-        begin = np.stack([points[before == j].mean(0) for j in there])
-        found = KMeans(len(there), init=begin, n_init=1).fit(points).labels_.astype(np.int64)
-        single = space.at(lca.single[others])
-        centroids = np.stack([single[found == j].mean(0) for j in range(len(there))])
-        away = distances(space.at(lca.single[~others]), centroids)
-        nearest[~others], apart[~others] = there[away.argmin(1)], away.min(1)
+        found = clustered_from(space.at(lca.mean[others]), labels[others], method)
+        there, of = np.unique(found, return_inverse=True)
+        known = clusters_of(space.at(lca.single[others]), of, method)
+        near, away = known.nearest(space.at(lca.single[~others]))
+        nearest[~others], apart[~others] = there[near], away
     return LeftOutCells(nearest, apart, folds)
 
 
@@ -116,32 +111,26 @@ def unlike_any(
 
 
 def single_view(
-    lca: CellLca,
+    points: Floats,
     labels: Ints,
-    space: Space,
+    clusters: Clusters,
     cells: LeftOutCells,
     groups: Ints,
     rng: np.random.Generator,
 ) -> SingleView:
-    """Agreement of single-view assignment with the clusters (n,) of mean LCAs."""
-    near = distances(space.at(lca.single), centroids_of(lca, labels, space)).argmin(1)
+    """Agreement of single-view assignment of points (n, q) with the clusters (n,) of mean LCAs."""
+    near, _ = clusters.nearest(points)
     right = (cells.nearest == labels).astype(np.float64)
     return SingleView(
         accuracy=float((near == labels).mean()),
-        left_out=_share(right, groups, "nearest centroid, groups left out", rng),
-        rand=adjusted_rand(labels.astype(np.intp), near.astype(np.int64)),
+        left_out=_share(right, groups, "nearest cluster, groups left out", rng),
+        rand=adjusted_rand(labels.astype(np.intp), near),
     )
-
-
-def centroids_of(lca: CellLca, labels: Ints, space: Space) -> Floats:
-    """Mean place (k, q) of the single-view LCAs of each cluster's cells."""
-    points = space.at(lca.single)
-    return np.stack([points[labels == j].mean(0) for j in range(int(labels.max()) + 1)])
 
 
 def phenotypes(
     space: Space,
-    centroids: Floats,
+    clusters: Clusters,
     cells: LeftOutCells,
     labels: Ints,
     unlike: Metric,
@@ -150,12 +139,16 @@ def phenotypes(
     how: str,
 ) -> Phenotypes:
     """The part of a model card that assigns phenotypes."""
-    k = len(centroids)
+    k, weights = len(clusters.centroids), clusters.weights
     return Phenotypes(
         names=tuple(f"phenotype {j + 1}" for j in range(k)),
         mean=to_base64(space.mean.astype("<f4")),
         axes=to_base64(space.axes.astype("<f4")),
-        centroids=to_base64(centroids.astype("<f4")),
+        centroids=to_base64(clusters.centroids.astype("<f4")),
+        precisions=(
+            None if clusters.precisions is None else to_base64(clusters.precisions.astype("<f4"))
+        ),
+        weights=None if weights is None else tuple(map(float, weights)),
         d=len(space.mean),
         limits=tuple(float(limit) for limit in limits_of(cells.nearest, cells.apart, k)),
         unlike_any=unlike,
@@ -164,26 +157,6 @@ def phenotypes(
         group_kind=group_kind,
         how=how,
     )
-
-
-def nearest(lca: NDArray[np.floating], known: Phenotypes) -> tuple[Ints, Floats]:
-    """Nearest phenotype (n,) of LCAs (n, d), and the distance (n,) to it."""
-    mean = from_base64(known.mean).astype(np.float64)
-    axes = from_base64(known.axes).reshape(known.d, -1).astype(np.float64)
-    centroids = from_base64(known.centroids).reshape(len(known.names), -1).astype(np.float64)
-    points: Floats = (lca.astype(np.float64) - mean) @ axes
-    apart = np.linalg.norm(points[:, None] - centroids, axis=2)  # (n, k)
-    return apart.argmin(1).astype(np.int64), apart.min(1)
-
-
-def assigned(lca: NDArray[np.floating], known: Phenotypes) -> Ints:
-    """Phenotype (n,) of LCAs (n, d) of crops as imaged; -1 for a cell that is unlike any.
-
-    The daemon's own code says so.
-    """
-    number = {name: j for j, name in enumerate(known.names)} | {UNLIKE_ANY: -1}
-    names = Phenotyper(known, known.d)(lca.astype(np.float32))
-    return np.array([number[name] for name in names], np.int64)
 
 
 def _share(hits: Floats, groups: Ints, how: str, rng: np.random.Generator) -> Metric:

@@ -3,11 +3,17 @@
 from pathlib import Path
 
 from parfocal.card import Metric, Phenotypes
+from parfocal_training.phenotypes.clustering import CALLED
 from parfocal_training.phenotypes.evidence import followed, fractions, picture
 from parfocal_training.phenotypes.results import Results
 from parfocal_training.phenotypes.store import default_names
 from parfocal_training.report import Report
 
+WAYS = {
+    "k-means": "k-means with Euclidean distances",
+    "mixture": "a Gaussian mixture, whose components have shapes of their own,",
+}
+CRITERIA = {"k-means": ("mean silhouette", "highest"), "mixture": ("BIC", "lowest")}
 SPACES = {
     "discriminants": "discriminants of cells, in units of the spread of a cell's own copies",
     "components": "principal components of LCA values of SD 1",
@@ -35,8 +41,8 @@ def _about(page: Report, found: Results) -> None:
         f"{found.n_cells} {simulated}cells of {found.n_groups} {found.group_kind}s of "
         f"{found.data}. Each is the mean latent cell activation (LCA, {found.lca_values} values) "
         f"of {found.copies} augmented copies by network '{found.network}'. Clusters are sought by "
-        f"k-means with Euclidean distances in {found.components} dimensions: "
-        f"{SPACES[found.space]} ({100 * found.explained:.1f} % of the variance)."
+        f"{WAYS[found.method]} in {found.components} dimensions: {SPACES[found.space]} "
+        f"({100 * found.explained:.1f} % of the variance)."
     )
     if found.simulated:
         page.warning("These cells are simulated: nothing here is a finding about real cells.")
@@ -88,21 +94,27 @@ def _phenotypes(page: Report, found: Results, known: Phenotypes, folder: Path) -
 
 def _choice(page: Report, found: Results, folder: Path) -> None:
     page.heading("How many, and how steady")
+    what, extreme = CRITERIA[found.method]
     way = (
-        f"k = {found.k} was asked for; the mean silhouette is highest at k = {found.best_k}"
+        f"k = {found.k} was asked for; the {what} is {extreme} at k = {found.best_k}."
         if found.k_asked
-        else f"k = {found.k} has the highest mean silhouette"
+        else f"k = {found.k} has the {extreme} {what}."
     )
+    elbow = ""
+    if found.method == "k-means":
+        elbow = (
+            f"The elbow is at k = {found.elbow_k}: the point of the inertia curve farthest below "
+            "the line between its ends. "
+        )
     page.paragraph(
-        f"{way} ({found.silhouette:.3f} at the chosen k; 1 is a cluster far from all others, 0 none"
-        f"). The elbow is at k = {found.elbow_k}: the point of the inertia curve farthest below "
-        f"the line between its ends. Best of {found.starts} starts at every k, of {found.repeats} "
-        "at the chosen one."
+        f"{way} The mean silhouette is {found.silhouette:.3f} at the chosen k (1 is a cluster far "
+        f"from all others, 0 none). {elbow}Best of {found.starts} starts at every k, of "
+        f"{found.repeats} at the chosen one."
     )
     top = found.sweep[-1].k
     if found.best_k == top:
         page.warning(
-            f"The silhouette is highest at the largest k that was tried, {top}: give a larger "
+            f"The {what} is {extreme} at the largest k that was tried, {top}: give a larger "
             "--max-clusters, or there are no clusters."
         )
     if found.silhouette < 0.25:
@@ -111,11 +123,12 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
             "Rousseeuw 1990): cells vary without gaps, and the borders between phenotypes are a "
             "convention."
         )
+    right = "inertia" if found.method == "k-means" else "BIC"
     picture(
         page,
         folder,
         "curves",
-        "Mean silhouette and inertia over k. The paper shows the mean over repeated starts.",
+        f"Mean silhouette and {right} over k. The paper shows the mean over repeated starts.",
     )
     page.table(
         ("what changes", "adjusted Rand index", "range", "clusterings compared"),
@@ -128,8 +141,8 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
     m = found.medoids
     of = "" if m.n == found.n_cells else f" (on {m.n} cells at random)"
     page.paragraph(
-        f"k-medoids at the same k{of}: mean silhouette {m.silhouette:.3f}, k-means "
-        f"{m.k_means_silhouette:.3f}, adjusted Rand index between the two {m.rand:.3f}."
+        f"k-medoids at the same k{of}: mean silhouette {m.silhouette:.3f}, {CALLED[found.method]} "
+        f"{m.clusters_silhouette:.3f}, adjusted Rand index between the two {m.rand:.3f}."
     )
 
 

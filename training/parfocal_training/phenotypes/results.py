@@ -6,6 +6,7 @@ import msgspec
 
 from parfocal.card import Metric
 from parfocal_training.phenotypes.choice import OfK
+from parfocal_training.phenotypes.clustering import Method
 from parfocal_training.phenotypes.differences import Difference
 from parfocal_training.phenotypes.fractions import Share
 from parfocal_training.phenotypes.model import SingleView
@@ -30,11 +31,11 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Medoids(msgspec.Struct, frozen=True, kw_only=True):
-    """k-medoids at the same k, on `n` cells: its silhouette, and k-means' on the same cells."""
+    """k-medoids at the same k, on `n` cells: its silhouette and that of the study's clusters."""
 
     n: int
     silhouette: float
-    k_means_silhouette: float
+    clusters_silhouette: float
     rand: float
 
 
@@ -62,6 +63,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     other_crops: bool
     copies: int
     lca_values: int
+    method: Method = "k-means"
     space: str
     components: int
     explained: float

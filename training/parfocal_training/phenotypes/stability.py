@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from parfocal.card import Metric
 from parfocal_training.phenotypes.choice import starts
+from parfocal_training.phenotypes.clustering import Method, clusters_of
 from parfocal_training.phenotypes.lca import CellLca
-from parfocal_training.phenotypes.silhouette import distances
 from parfocal_training.phenotypes.space import Floats, Ints, Kind, fitted, spread_of
 from parfocal_training.pixels.agreement import adjusted_rand
 
 BEST_OF = 10
-"""Starts of k-means for each other network and each sample of groups; the best is kept."""
+"""Starts for each other network and each sample of groups; the best is kept."""
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ def agreed(what: str, values: Sequence[float]) -> Agreed:
 def between_starts(labels: Ints) -> Agreed | None:
     """Every pair of clusterings (repeats, n) from independent starts; None for a single one."""
     found = [_rand(one, other) for one, other in combinations(labels, 2)]
-    return agreed("start of k-means", found) if found else None
+    return agreed("start of the clustering", found) if found else None
 
 
 def between_networks(
@@ -53,6 +53,7 @@ def between_networks(
     labels: Ints,
     kind: Kind,
     components: int | None,
+    method: Method,
     seed: int,
 ) -> Agreed | None:
     """Every pair of networks at the same k, each with its own LCAs and space.
@@ -63,17 +64,23 @@ def between_networks(
     every = [labels]
     for lca in lcas[1:]:
         points = fitted(lca.mean, kind, components, spread_of(lca.copies)).at(lca.mean)
-        every.append(_best(points, k, seed))
+        every.append(_best(points, k, method, seed))
     found = [_rand(one, other) for one, other in combinations(every, 2)]
     return agreed("network (repeat of the training)", found) if found else None
 
 
 def over_groups(
-    points: Floats, labels: Ints, groups: Ints, draws: int, kind: str, rng: np.random.Generator
+    points: Floats,
+    labels: Ints,
+    groups: Ints,
+    method: Method,
+    draws: int,
+    kind: str,
+    rng: np.random.Generator,
 ) -> Agreed:
     """Clusters of whole groups drawn with replacement, each told of all cells, against `labels`.
 
-    A cell belongs to the nearest centroid, so that cells of groups not drawn count too.
+    A cell belongs to the nearest cluster, so that cells of groups not drawn count too.
     """
     k = int(labels.max()) + 1
     places = [np.flatnonzero(groups == g) for g in np.unique(groups)]
@@ -82,9 +89,8 @@ def over_groups(
         some = np.concatenate([places[i] for i in rng.integers(len(places), size=len(places))])
         if len(np.unique(some)) <= k:
             continue  # a draw with fewer cells than clusters has no clustering
-        mine = _best(points[some], k, int(rng.integers(2**31)))
-        centroids = np.stack([points[some][mine == j].mean(0) for j in range(k)])
-        found.append(_rand(labels, distances(points, centroids).argmin(1)))
+        mine = _best(points[some], k, method, int(rng.integers(2**31)))
+        found.append(_rand(labels, clusters_of(points[some], mine, method).nearest(points)[0]))
     return agreed(f"{kind}s drawn with replacement", found)
 
 
@@ -96,9 +102,9 @@ def as_metric(found: Agreed) -> Metric:
     )
 
 
-def _best(points: Floats, k: int, seed: int) -> Ints:
-    labels, inertia = starts(points, k, BEST_OF, seed)
-    best: Ints = labels[int(inertia.argmin())]
+def _best(points: Floats, k: int, method: Method, seed: int) -> Ints:
+    labels, cost = starts(points, k, method, BEST_OF, seed)
+    best: Ints = labels[int(cost.argmin())]
     return best
 
 

@@ -10,17 +10,18 @@ import numpy as np
 
 from parfocal import __version__
 from parfocal.card import Phenotypes
+from parfocal.phenotypes import Clusters
 from parfocal_training.cropset import CropSet
 from parfocal_training.leftout import numbered
 from parfocal_training.networks import TrainedNetwork
 from parfocal_training.phenotypes import measures, origins, stability
 from parfocal_training.phenotypes.choice import OfK, best_k, elbow_k, kept_sweep, starts, sweep
+from parfocal_training.phenotypes.clustering import CALLED, clusters_of
 from parfocal_training.phenotypes.differences import differences
 from parfocal_training.phenotypes.fractions import shares
 from parfocal_training.phenotypes.lca import CellLca, Source
 from parfocal_training.phenotypes.model import (
     LeftOutCells,
-    centroids_of,
     folds_of,
     left_out_cells,
     phenotypes,
@@ -65,6 +66,7 @@ class Clustered:
     """n cells in the space (n, q) of their mean LCA, and their clusters.
 
     `every` (repeats, n) holds the clusters of each start, `labels` (n,) those of the best.
+    `single` (n, q) are the places of the crops as imaged, and `known` the clusters among them.
     """
 
     space: Space
@@ -72,6 +74,8 @@ class Clustered:
     found: tuple[OfK, ...]
     every: Ints
     labels: Ints
+    single: Floats
+    known: Clusters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +97,12 @@ def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None])
     lca, made = cells.lcas[0], _clustered(cells, options, say)
     steady = _steady(cells, made, options, rng)
     left_out = left_out_cells(
-        lca, made.labels, options.space, options.components, folds_of(cells.groups, FOLDS, rng)
+        lca,
+        made.labels,
+        options.space,
+        options.components,
+        options.method,
+        folds_of(cells.groups, FOLDS, rng),
     )
     known = _phenotypes(cells, made, left_out, steady[-1], options, rng)
     silhouettes = all_silhouettes(made.points, made.labels)
@@ -103,26 +112,28 @@ def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None])
 
 
 def _clustered(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Clustered:
-    mean = cells.lcas[0].mean
-    space = fitted(mean, options.space, options.components, spread_of(cells.lcas[0].copies))
-    points = space.at(mean)
+    lca = cells.lcas[0]
+    space = fitted(lca.mean, options.space, options.components, spread_of(lca.copies))
+    points, single = space.at(lca.mean), space.at(lca.single)
     found = _found(cells, points, options, say)
     k = options.clusters or best_k(found)
-    every, inertia = starts(points, k, options.repeats, options.seed)
-    return Clustered(space, points, found, every, every[int(inertia.argmin())])
+    every, cost = starts(points, k, options.method, options.repeats, options.seed)
+    labels = every[int(cost.argmin())]
+    known = clusters_of(single, labels, options.method)
+    return Clustered(space, points, found, every, labels, single, known)
 
 
 def _found(
     cells: Cells, points: Floats, options: argparse.Namespace, say: Callable[[OfK], None]
 ) -> tuple[OfK, ...]:
-    """k-means at every k, kept on disk for a next run with another choice."""
+    """Clusters at every k, kept on disk for a next run with another choice."""
     ks = range(2, min(options.max_clusters, len(points) // 5) + 1)
-    asked = (options.space, options.components, options.starts, options.seed, ks[-1], __version__)
-    text = msgspec.json.encode((cells.made_from, asked))
+    asked = (options.method, options.space, options.components, options.starts, options.seed)
+    text = msgspec.json.encode((cells.made_from, asked, ks[-1], __version__))
     return kept_sweep(
         options.out / "lca" / "sweep.json",
         hashlib.sha256(text).hexdigest(),
-        lambda: sweep(points, ks, options.starts, options.seed, say),
+        lambda: sweep(points, ks, options.method, options.starts, options.seed, say),
     )
 
 
@@ -133,10 +144,16 @@ def _steady(
     found = (
         stability.between_starts(made.every),
         stability.between_networks(
-            cells.lcas, made.labels, options.space, options.components, options.seed
+            cells.lcas, made.labels, options.space, options.components, options.method, options.seed
         ),
         stability.over_groups(
-            made.points, made.labels, cells.groups, options.resamples, cells.kind, rng
+            made.points,
+            made.labels,
+            cells.groups,
+            options.method,
+            options.resamples,
+            cells.kind,
+            rng,
         ),
     )
     return [one for one in found if one is not None]
@@ -153,15 +170,15 @@ def _phenotypes(
     k, simulated = int(made.labels.max()) + 1, "simulated " if cells.simulated else ""
     return phenotypes(
         space=made.space,
-        centroids=centroids_of(cells.lcas[0], made.labels, made.space),
+        clusters=made.known,
         cells=left_out,
         labels=made.labels,
         unlike=unlike_any(left_out, cells.groups, k, cells.kind, rng),
         stability=steady,
         group_kind=cells.kind,
-        how=f"k-means, k = {k}, on the mean LCA of {options.copies} augmented copies of each of "
-        f"{len(made.labels)} {simulated}cells ({options.space}); centroids and limits from the LCA "
-        f"of the crop as imaged, limits on left-out {cells.kind}s",
+        how=f"{CALLED[options.method]}, k = {k}, on the mean LCA of {options.copies} augmented "
+        f"copies of each of {len(made.labels)} {simulated}cells ({options.space}); clusters and "
+        f"limits from the LCA of the crop as imaged, limits on left-out {cells.kind}s",
     )
 
 
@@ -190,6 +207,7 @@ def _results(
         other_crops=cells.networks[0].crops_sha256 not in (None, crop_set.digest),
         copies=options.copies,
         lca_values=lca.mean.shape[1],
+        method=options.method,
         space=options.space,
         components=made.points.shape[1],
         explained=made.space.explained,
@@ -210,7 +228,7 @@ def _results(
             cells=float(np.median(apart[1])),
             n_cells=len(lca.spread),
         ),
-        single_view=single_view(lca, labels, made.space, left_out, cells.groups, rng),
+        single_view=single_view(made.single, labels, made.known, left_out, cells.groups, rng),
         unlike_any=known.unlike_any,
         orientation=oriented,
         attributes=attributes,
