@@ -104,6 +104,7 @@ def test_the_fingerprint_changes_with_each_parameter() -> None:
         PixelRules(um_per_px=0.5, reference=other, crop_px=SIDE),
         PixelRules(um_per_px=0.5, reference=REFERENCE, crop_px=SIDE + 1),
         PixelRules(um_per_px=0.5, reference=REFERENCE, crop_px=SIDE, flat_field_um=100.0),
+        PixelRules(um_per_px=0.5, reference=REFERENCE, crop_px=SIDE, masked=True),
     ]
     assert len({rules.fingerprint for rules in variants}) == len(variants)
     again = PixelRules(um_per_px=0.5, reference=REFERENCE, crop_px=SIDE)

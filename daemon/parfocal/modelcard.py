@@ -74,11 +74,20 @@ def _answers(card: ClassifierCard) -> Section:
         "What it answers",
         (
             f"Is this cell {names}?",
-            f"It looks at one cell at a time, {card.crop_px * card.um_per_px:.0f} um of its "
-            f"surroundings at {card.um_per_px:g} um/px. Of each it gives a calibrated probability, "
-            "how strange the cell is, and whether it abstains.",
+            f"It looks at one cell at a time, {_field(card)}. Of each it gives a calibrated "
+            "probability, how strange the cell is, and whether it abstains.",
         ),
     )
+
+
+def _field(card: ClassifierCard) -> str:
+    wide = f"{card.crop_px * card.um_per_px:.0f} um"
+    if card.prepare.pixels.masked:
+        return (
+            f"without what lies beyond its outline and rim, in a field of {wide} at "
+            f"{card.um_per_px:g} um/px"
+        )
+    return f"{wide} of its surroundings at {card.um_per_px:g} um/px"
 
 
 def _seen(card: ClassifierCard) -> Section:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parfocal.cut import cut, inside, rescale
+from parfocal.masking import alone, label_windows
 from parfocal.normalize import Reference, normalize
 from parfocal.reasons import ObjectReason
 from parfocal.types import Detector, Finds, Gray, Pixels
@@ -27,7 +28,8 @@ class PixelRules(msgspec.Struct, frozen=True, kw_only=True):
 
     `flat_field_um` is the standard deviation in micrometres of the Gaussian that estimates the
     illumination; 0 leaves the illumination as it is. `reference` holds the 256 counts of
-    `parfocal.normalize.Reference`.
+    `parfocal.normalize.Reference`. With `masked` a crop shows nothing beyond its own cell
+    (`parfocal.masking`); unset, it shows the surroundings too.
     """
 
     um_per_px: float
@@ -36,6 +38,7 @@ class PixelRules(msgspec.Struct, frozen=True, kw_only=True):
     gray: Literal["rec601"] = "rec601"
     flat_field_um: float = 0.0
     normalization: Literal["quantile-rank/1"] = "quantile-rank/1"
+    masked: bool | msgspec.UnsetType = msgspec.UNSET  # not False: older fingerprints hold
 
     @property
     def fingerprint(self) -> str:
@@ -124,6 +127,11 @@ class Prepare:
             reasons[i] = ObjectReason.OVER_LIMIT
         chosen = np.array(single[: self.max_cells], np.int64)
         crops = cut(scaled, centres[chosen], side)
+        if self.rules.masked:
+            shown = label_windows(finds, centres[chosen], side, (scaled.shape[0], scaled.shape[1]))
+            for crop, i, labels in zip(crops, chosen, shown, strict=True):
+                own = labels == i + 1
+                crop[...] = alone(crop, own, (labels > 0) & ~own, self.rules.um_per_px, margin_px)
         return RawCells(replace(finds, reasons=tuple(reasons)), chosen, crops)
 
     def normalize(self, crops: Gray) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from parfocal.arena import Arena, ArenaShape
-from parfocal.bundle import Bundle
+from parfocal.bundle import Bundle, BundleError
 from parfocal.child import Child, ChildError
 from parfocal.classify import Device, DeviceError
 from parfocal.config import Limits
@@ -316,7 +316,18 @@ class Classifying:
     def read(
         self, image: Request, um_per_px: float | None, crops: bool, thumbnail_px: int
     ) -> Prepared | Refused:
-        """Prepare one image as the bundle wants it."""
+        """Prepare one image as the bundle wants it.
+
+        Raises
+        ------
+        BundleError
+            The image is a ready crop, and the bundle takes no cell whose outline is not known.
+        """
+        if crops and self.bundle.card.prepare.pixels.masked:
+            raise BundleError(
+                f"'{self.bundle.card.name}' looks at cells without their surroundings, for which "
+                "it needs their outlines: give whole images, without --crops"
+            )
         request = msgspec.structs.replace(
             self.reading.request(um_per_px),
             rules=self.bundle.card.prepare.pixels,

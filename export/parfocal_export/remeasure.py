@@ -87,13 +87,9 @@ def check_fit(card: ClassifierCard, crop_set: CropSet) -> None:
             f"{', '.join(card.classes)}: give crops of these lines (parfocal-train crops "
             "--class-names OLD=NEW renames)"
         )
-    made = (rules.um_per_px, rules.crop_px, rules.flat_field_um)
-    wanted = (pixels.um_per_px, pixels.crop_px, pixels.flat_field_um)
-    if made != wanted:
-        raise DataError(
-            f"the crops were cut at {made[0]} um/px, {made[1]} px, flat field {made[2]} um; the "
-            f"model wants {wanted[0]}, {wanted[1]} and {wanted[2]}: cut them again"
-        )
+    differ = rules.differences(pixels)
+    if differ:
+        raise DataError(f"the crops are not cut as the model wants them ({differ}): cut them again")
     shared = set(crop_set.sha256s) & set(card.training.data_sha256s)
     if shared:
         raise DataError(

@@ -39,7 +39,7 @@ class Augmentation:
     added pixel noise, in grey levels of an 8-bit crop. `tone`: largest bend of the grey scale, in
     SDs of the crop; from about 1 on, what is brighter no longer is the same for every variant, and
     outlines are what is left. `fill_sd`: SD of the noise that fills what rotation uncovers, in SDs
-    of the image; below 1 where pixels were averaged.
+    of the image, below 1 where pixels were averaged; at 0 the crop's border goes on instead.
     """
 
     rotate: bool = True
@@ -57,6 +57,10 @@ class Augmentation:
     noise_levels: float = 0.0
     tone: float = 0.0
     fill_sd: float = 1.0
+
+    def masked(self) -> "Augmentation":
+        """The same for crops that show one level beyond their cell: nothing lies there."""
+        return replace(self, blobs=0, fill_sd=0.0)
 
     def at(self, shrink: int) -> "Augmentation":
         """The same on pixels that are so many times as large."""
@@ -157,8 +161,8 @@ def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> 
 
     (n, s, s) -> (n, w, w), where w is what later shifts can reach. What the rotation uncovers is
     filled with smoothed noise of the image's own mean and standard deviation and blended in over a
-    rim of at most `rim_px` inside the true pixels. The rim is no wider than the gap is deep, so
-    that nothing is blended where nothing is missing.
+    rim of at most `rim_px` inside the true pixels, unless `fill_sd` is 0. The rim is no wider than
+    the gap is deep, so that nothing is blended where nothing is missing.
     """
     n, side, _ = x.shape
     turn = uniform((n,), 0, 2 * math.pi if options.rotate else 0, generator)  # (n,) radians
@@ -176,7 +180,7 @@ def rotate(x: Tensor, options: Augmentation, crop_px: int, generator: Draws) -> 
     inside_px = (1 - grid.abs().amax(-1)) * side / 2  # (n, w, w) distance to the true border
     gap_px = -centre(inside_px, crop_px).amin((1, 2))  # (n,)
     # a wide margin leaves nothing to fill; a GPU fills sooner than it answers
-    if not x.is_cuda and not bool((gap_px > 0.5).any()):
+    if not options.fill_sd or (not x.is_cuda and not bool((gap_px > 0.5).any())):
         return turned
     rim_px = gap_px.clamp(1, options.rim_px)[:, None, None]
     weight = torch.where(gap_px[:, None, None] > 0.5, (inside_px / rim_px).clamp(0, 1), 1.0)

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from parfocal.cut import rescale, windows
+from parfocal.cut import rescale
+from parfocal.masking import label_windows
 from parfocal.prepare import RawCells
 from parfocal.types import Gray
 from parfocal_training.cropset import Masks
@@ -32,11 +33,10 @@ def own_masks(cells: RawCells, shape: tuple[int, ...], scaled: tuple[int, int]) 
     finds, side = cells.finds, cells.crops.shape[1]
     ratio = np.array(scaled[::-1]) / shape[1::-1]  # (x, y)
     centres = (finds.centroids_px[cells.chosen] + 0.5) * ratio - 0.5  # (n, 2), as Prepare has them
-    rows, columns = (nearest(n, m) for n, m in zip(scaled, finds.labels.shape, strict=True))
     masks = np.empty((len(centres), side, side), np.bool_)
-    for mask, i, (x, y) in zip(masks, cells.chosen, windows(centres, side), strict=True):
-        window = finds.labels[rows[y : y + side, None], columns[None, x : x + side]]
-        np.equal(window, i + 1, out=mask)
+    shown = label_windows(finds, centres, side, scaled)
+    for mask, i, labels in zip(masks, cells.chosen, shown, strict=True):
+        np.equal(labels, i + 1, out=mask)
     return masks
 
 
@@ -44,11 +44,6 @@ def scaled_shape(gray: Gray, um_per_px: float, target_um_per_px: float) -> tuple
     """Shape (h', w') of a frame at the target pixel size: as one column and one row come out."""
     column, row = (rescale(part, um_per_px, target_um_per_px) for part in (gray[:, :1], gray[:1]))
     return column.shape[0], row.shape[1]
-
-
-def nearest(n: int, m: int) -> NDArray[np.intp]:
-    """Which of m pixels that cover the same length each of n pixels lies in: (n,)."""
-    return np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(np.intp)
 
 
 def drawn_mask(folder: Path, row: Row, shape: tuple[int, ...]) -> Masks:

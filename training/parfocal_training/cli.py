@@ -74,11 +74,14 @@ def make_crops(options: argparse.Namespace, console: Console) -> None:
         crop_px=CROP_PX,
         margin_px=options.margin,
         flat_field_um=options.flat_field_um,
+        masked=options.masked or msgspec.UNSET,
         detector=EXTERNAL if ready else _named(detector),
     )
     made = (
         ready_crops(
-            options.data, rows, ReadyRules(um_per_px, options.crop_um_per_px, options.masks)
+            options.data,
+            rows,
+            ReadyRules(um_per_px, options.crop_um_per_px, options.masks, options.masked),
         )
         if ready
         else cut_frames(options.data, rows, rules, detector, options.frame_um_per_px or 0.0)
@@ -103,6 +106,8 @@ def _check_ready(options: argparse.Namespace) -> None:
             "--masks and --crop-um-per-px are for crops that are cut already: add --ready-crops; "
             "cells that parfocal finds bring their own masks"
         )
+    if options.masked and options.ready_crops and not options.masks:
+        raise UsageError("--masked needs the outlines of ready crops: add --masks DIR")
 
 
 def _common_scale(rows: Sequence[Row], else_um_per_px: float | None) -> float:

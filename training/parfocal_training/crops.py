@@ -17,10 +17,11 @@ from parfocal.classify import DeviceError, InferenceError
 from parfocal.cut import cut, rescale
 from parfocal.detectors import choose, started
 from parfocal.images import ImageError, Limits, decode
+from parfocal.masking import alone, nearest
 from parfocal.prepare import CROP_PX, PixelRules, Prepare, to_gray
 from parfocal.reasons import FileReason
 from parfocal.types import Detector, Frame, Gray
-from parfocal_training.cellmasks import drawn_mask, nearest, own_masks, scaled_shape
+from parfocal_training.cellmasks import drawn_mask, own_masks, scaled_shape
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet, ImageTally, Masks
 from parfocal_training.dataset import NAMED, GroupKind, Row, lines_of
 from parfocal_training.dataset_contradictions import copies
@@ -81,12 +82,13 @@ class ReadyRules:
 
     `um_per_px` is the pixel size of the set. A crop's own is that of its row, else
     `crop_um_per_px`; one of which neither is known is kept as it is. `masks` is a folder with one
-    mask a crop, None where nobody has drawn the cells.
+    mask a crop, None where nobody has drawn the cells; with `masked` a crop shows what they mark.
     """
 
     um_per_px: float | None = None
     crop_um_per_px: float | None = None
     masks: Path | None = None
+    masked: bool = False
 
 
 def ready_crops(
@@ -114,7 +116,11 @@ def ready_crops(
         if rules.masks is not None:
             mask, at = drawn_mask(rules.masks, row, gray.shape), nearest(len(scaled), len(gray))
             masks = _middle(mask[at[:, None], at].astype(np.uint8), side).astype(np.bool_)
-        yield ImageCrops(row, digest, _middle(scaled, side), None, Counter(), masks)
+        crops = _middle(scaled, side)
+        if rules.masked and masks is not None:
+            scale = rules.um_per_px or own_um or 0.0
+            crops[0] = alone(crops[0], masks[0], None, scale, (side - CROP_PX) // 2)
+        yield ImageCrops(row, digest, crops, None, Counter(), masks)
 
 
 def _ready_side(row: Row, gray: Gray, scaled: Gray) -> int:
@@ -154,6 +160,7 @@ def cut_frames(
         reference=ANY_REFERENCE,
         crop_px=rules.crop_px,
         flat_field_um=rules.flat_field_um,
+        masked=rules.masked,
     )
     prepare = Prepare(pixels, detector)
     for row in rows:

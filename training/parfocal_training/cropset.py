@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parfocal.card import DetectorRules
+from parfocal.prepare import PixelRules
 from parfocal.types import Gray
 from parfocal_training.dataset import GroupKind, Row
 from parfocal_training.errors import DataError
@@ -39,6 +40,15 @@ class CropRules(msgspec.Struct, frozen=True, kw_only=True):
     margin_px: int
     flat_field_um: float
     detector: DetectorRules
+    masked: bool | msgspec.UnsetType = msgspec.UNSET
+
+    def differences(self, pixels: PixelRules) -> str:
+        """What makes these crops others than a network takes, in words; empty if nothing does."""
+        return ", ".join(
+            f"{name} {getattr(self, name) or 0:g} instead of {getattr(pixels, name) or 0:g}"
+            for name in ("um_per_px", "crop_px", "flat_field_um", "masked")
+            if (getattr(self, name) or 0) != (getattr(pixels, name) or 0)
+        )
 
 
 class ImageTally(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,12 +53,13 @@ def crop_card(crop_set: CropSet, faults: Sequence[Fault]) -> Report:
     tallies = tallied(images, cut=True)
     ready = rules.detector.name == "external"
     found_by = "cut before parfocal saw them" if ready else f"found by {rules.detector.name}"
+    alone = "; nothing beyond a cell's outline and rim is shown" if rules.masked else ""
     report = Report(f"Crops of {crop_set.index.data}")
     report.paragraph(
         f"{len(crop_set)} single cells of {len(crop_set.classes)} cell lines from {len(images)} "
         f"images{'' if every else ' that gave any'} and {len(set(crop_set.groups))} groups (by "
         f"{crop_set.index.group_kind}); {rules.crop_px} px at {rules.um_per_px:g} um/px with a "
-        f"margin of {rules.margin_px} px; {found_by}."
+        f"margin of {rules.margin_px} px; {found_by}{alone}."
     )
     _findings(report, faults)
     kind = kind_of(image.image for image in images)

@@ -230,6 +230,7 @@ def pixel_rules(rules: CropRules, reference: Reference) -> PixelRules:
         reference=tuple(int(count) for count in reference.counts),
         crop_px=rules.crop_px,
         flat_field_um=rules.flat_field_um,
+        masked=rules.masked,
     )
 
 

@@ -20,10 +20,11 @@ def among_others(crop_set: CropSet, cells: NDArray[np.int64], seed: int) -> Gray
     """These cells (m,) in the surroundings of cells of another class: (m, crop_px, crop_px).
 
     The surroundings come from all crops of the set, since a left-out flask may hold one class.
-    None where the outlines of the cells are not known, or all are of one class.
+    None where the outlines of the cells are not known or nothing lies beyond them, or all cells
+    are of one class.
     """
     labels = crop_set.labels
-    if crop_set.masks is None or len(np.unique(labels)) < 2:
+    if crop_set.masks is None or crop_set.index.rules.masked or len(np.unique(labels)) < 2:
         return None
     rng, crop_px = np.random.default_rng(seed), crop_set.index.rules.crop_px
     elsewhere = {label: np.flatnonzero(labels != label) for label in np.unique(labels)}

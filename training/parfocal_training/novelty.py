@@ -29,10 +29,11 @@ def neighbourhood(
 ) -> Novelty:
     """Class means and the shrunk common precision (Ledoit-Wolf) of the LCA; no scores yet."""
     lca, labels = [], []
+    options = recipe.augmentation.masked() if crops.masked else recipe.augmentation
     for copy in range(1 + COPIES):
         for some, of in zip(torch.split(crops.crops, 8), torch.split(crops.labels, 8), strict=True):
             if copy:
-                some = augment(some, recipe.augmentation, model.config.crop_px, generator)
+                some = augment(some, options, model.config.crop_px, generator)
             lca.append(answer(model, some, reference)[1].cpu().numpy().astype(np.float64))
             labels.append(of.cpu().numpy())
     return _novelty(np.concatenate(lca), np.concatenate(labels), model.config.classes)

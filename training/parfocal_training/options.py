@@ -101,6 +101,12 @@ def _crops_options(command: argparse.ArgumentParser) -> None:
         help="pixel size in micrometres of images that neither flasks.csv nor their file knows",
     )
     command.add_argument(
+        "--masked",
+        action="store_true",
+        help="show nothing beyond a cell's own outline and rim, so that no network can go by its "
+        "neighbours; such a network needs outlines live, too",
+    )
+    command.add_argument(
         "--margin",
         type=not_below_zero,
         default=48,

@@ -39,12 +39,14 @@ class Labelled:
 
     `labels` (n,) int64; `groups` (n,) int64 numbers the flask or field of each crop. `masks`
     (n, s, s) bool, not on the device, are the pixels of each crop's own cell, where they are known.
+    `masked`: the crops show nothing else.
     """
 
     crops: Tensor
     labels: Tensor
     groups: Tensor
     masks: Masks | None = None
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,7 +54,9 @@ class Labelled:
     def of(self, chosen: Tensor) -> "Labelled":
         """The crops with these indices (m,)."""
         masks = None if self.masks is None else self.masks[chosen.cpu().numpy()]
-        return Labelled(self.crops[chosen], self.labels[chosen], self.groups[chosen], masks)
+        return Labelled(
+            self.crops[chosen], self.labels[chosen], self.groups[chosen], masks, self.masked
+        )
 
     def at_most(self, n: int) -> "Labelled":
         """These, or n of them evenly spaced."""
@@ -70,6 +74,7 @@ class Labelled:
             torch.from_numpy(labels).to(device),
             groups.to(device),
             crop_set.masks,
+            bool(crop_set.index.rules.masked),
         )
 
     @classmethod
@@ -89,10 +94,12 @@ class Material:
     """What is varied: n raw crops or, if nothing is done to raw ones, their views (n, s, s).
 
     `own` (n, s, s) uint8 is 255 where a crop shows its own cell; None if nobody asks or knows.
+    `masked`: crops show nothing else.
     """
 
     pixels: Tensor
     own: Tensor | None = None
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -236,13 +243,13 @@ def to_vary(
     crops: Labelled, recipe: Recipe, config: ConvNetConfig, reference: Reference
 ) -> Material:
     """What a recipe varies."""
-    if recipe.surroundings and crops.masks is not None:
+    if recipe.surroundings and crops.masks is not None and not crops.masked:
         own = own_of(crops.masks, config.crop_px)
         return Material(crops.crops, own.to(crops.crops.device))
     if recipe.vary == "crop":
-        return Material(crops.crops)
+        return Material(crops.crops, masked=crops.masked)
     views = [viewed(some, config, reference) for some in torch.split(crops.crops, 64)]
-    return Material(torch.cat(views))
+    return Material(torch.cat(views), masked=crops.masked)
 
 
 def viewed(crops: Tensor, config: ConvNetConfig, reference: Reference) -> Tensor:
@@ -265,12 +272,15 @@ def varied(
     view = recipe.vary == "view"
     shrink = config.shrink if view else 1
     side, share, own = config.crop_px // shrink, recipe.surroundings, material.own
+    options = recipe.augmentation
+    if material.masked:  # nothing lies beside these cells
+        options, share = options.masked(), 0.0
     x = material.pixels[cells]  # (b, s, s)
     if own is not None:
         others = uniform((len(cells),), 0, len(material), draws).long()
         x = with_surroundings(x, own[cells], material.pixels[others], own[others], share, draws)
         x = viewed(x, config, reference) if view else x
-    x = augment(x, recipe.augmentation.at(shrink), side, draws)  # (b, side, side)
+    x = augment(x, options.at(shrink), side, draws)  # (b, side, side)
     if share and own is None:
         others = uniform((len(cells),), 0, len(material), draws).long()
         x = beside_others(x, centre(material.pixels[others], side), share, draws)

@@ -96,13 +96,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def _check(options: argparse.Namespace, checkpoint: Checkpoint, crop_set: CropSet) -> None:
     if options.out.exists() and any(options.out.iterdir()):
         raise UsageError(f"'{options.out}' is not empty: give another folder")
-    theirs, mine = checkpoint.pixels, crop_set.index.rules
-    for name in ("um_per_px", "crop_px", "flat_field_um"):
-        if getattr(theirs, name) != getattr(mine, name):
-            raise UsageError(
-                f"the network takes crops of {name} {getattr(theirs, name)}, these have "
-                f"{getattr(mine, name)}: make the crops again with the network's"
-            )
+    differ = crop_set.index.rules.differences(checkpoint.pixels)
+    if differ:
+        raise UsageError(
+            f"the network takes other crops than these ({differ}): make the crops again with the "
+            "network's"
+        )
     beyond = [cell for cell in options.cells or () if cell >= len(crop_set)]
     if beyond:
         raise UsageError(

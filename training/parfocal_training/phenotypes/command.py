@@ -81,13 +81,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def _check(
     options: argparse.Namespace, crop_set: CropSet, networks: tuple[TrainedNetwork, ...]
 ) -> None:
-    theirs, mine, n = networks[0].pixels, crop_set.index.rules, len(crop_set)
-    for name in ("um_per_px", "crop_px", "flat_field_um"):
-        if getattr(theirs, name) != getattr(mine, name):
-            raise UsageError(
-                f"the network takes crops of {name} {getattr(theirs, name)}, these have "
-                f"{getattr(mine, name)}: make the crops again with the network's"
-            )
+    mine, n = crop_set.index.rules, len(crop_set)
+    differ = mine.differences(networks[0].pixels)
+    if differ:
+        raise UsageError(
+            f"the network takes other crops than these ({differ}): make the crops again with the "
+            "network's"
+        )
     if mine.crop_px % options.shrink:
         raise UsageError(f"--shrink {options.shrink} does not divide the {mine.crop_px} px crops")
     if n < 10:

@@ -182,6 +182,7 @@ def _key(parts: tuple[SheetPart, ...], crop_set: CropSet, options: argparse.Name
         shown="raw" if options.raw else "normalized",
         um_per_px=crop_set.index.rules.um_per_px,
         flat_field_um=crop_set.index.rules.flat_field_um,
+        masked=bool(crop_set.index.rules.masked),
         parts=parts,
     )
 

@@ -53,7 +53,7 @@ class SheetPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `key.json`; `um_per_px` and `flat_field_um` are those of the crops."""
+    """The content of `key.json`; `um_per_px`, `flat_field_um` and `masked` are the crops' own."""
 
     schema: Literal["parfocal.survey/1"] = "parfocal.survey/1"
     code_version: str
@@ -63,6 +63,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     shown: Literal["normalized", "raw"]
     um_per_px: float
     flat_field_um: float
+    masked: bool = False
     parts: tuple[SheetPart, ...]
 
     @property

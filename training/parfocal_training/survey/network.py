@@ -93,6 +93,9 @@ def _other_pixels(key: Key, known: Checkpoint) -> Iterator[str]:
             f"The crops' illumination was evened over {key.flat_field_um:g} um, those of the "
             f"training over {known.pixels.flat_field_um:g} um (0: not)."
         )
+    if key.masked != bool(known.pixels.masked):
+        with_them, without = ("persons", "network")[:: -1 if key.masked else 1]
+        yield f"The {with_them} saw what lies around a cell, the {without} did not."
 
 
 def _frame_probabilities(
@@ -121,6 +124,7 @@ def _crop_rules(known: Checkpoint, detector: Detector) -> CropRules:
         crop_px=known.pixels.crop_px,
         margin_px=0,
         flat_field_um=known.pixels.flat_field_um,
+        masked=known.pixels.masked,
         detector=DetectorRules(name=detector.name, fingerprint=detector.fingerprint),
     )
 
