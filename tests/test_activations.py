@@ -163,7 +163,7 @@ def test_crops_of_another_scale_and_a_used_folder_are_refused(
     cropset.save(drawn_set(um_per_px=0.6), tmp_path / "other")
     asked = ["activations", str(checkpoint), str(tmp_path / "other"), "-o", str(tmp_path / "look")]
     assert cli.main(asked) == 2
-    assert "takes crops of um_per_px 0.5, these have 0.6" in caplog.text
+    assert "other crops than these (um_per_px 0.6 instead of 0.5)" in caplog.text
     assert cli.main(["activations", str(checkpoint), str(crops), "-o", str(tmp_path)]) == 2
     assert "is not empty" in caplog.text
 

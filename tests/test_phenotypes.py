@@ -372,7 +372,7 @@ def test_what_cannot_be_clustered_is_refused(
     rules = msgspec.structs.replace(whole.index.rules, um_per_px=0.6)
     other = CropSet(whole.crops, msgspec.structs.replace(whole.index, rules=rules))
     cropset.save(other, tmp_path / "other")
-    assert "crops of um_per_px 0.5, these have 0.6" in refused(
+    assert "other crops than these (um_per_px 0.6 instead of 0.5)" in refused(
         2, inputs[0], str(tmp_path / "other")
     )
     first = whole.index.rows[0].image.group

@@ -74,7 +74,7 @@ def test_the_weights_stay_and_the_card_is_that_of_the_other_flasks(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("scale", "the crops were cut at 0.5 um/px"),
+        ("scale", "not cut as the model wants them (um_per_px 0.5 instead of 0.44)"),
         ("lines", "the crops are of A, B, the model tells apart alpha, beta"),
         ("trained", "2 of 72 images were trained on"),
     ],
