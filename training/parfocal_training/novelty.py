@@ -1,5 +1,7 @@
 """How far a cell's last activations lie from everything the network was trained on."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,11 +15,18 @@ from parfocal_training.model import ConvNet
 from parfocal_training.recipe import Recipe
 from parfocal_training.train import Labelled, answer
 
-COPIES = 7
-"""Augmented copies beside each crop: 288 dimensions need more than a hundred cells."""
+ENOUGH_VIEWS = 4000
+"""Of cells, for a precision of 288 dimensions."""
+MAX_COPIES = 7
+"""Augmented copies beside each crop; at least one, for novelty must not lie in what is varied."""
 
 MAX_SCORES = 1000
 """Distances kept in a card; the p-value is then good to 0.001."""
+
+
+def copies_of(n_crops: int) -> int:
+    """Augmented copies of each of n crops beside the crop itself."""
+    return min(max(math.ceil(ENOUGH_VIEWS / n_crops) - 1, 1), MAX_COPIES)
 
 
 def neighbourhood(
@@ -30,7 +39,7 @@ def neighbourhood(
     """Class means and the shrunk common precision (Ledoit-Wolf) of the LCA; no scores yet."""
     lca, labels = [], []
     options = recipe.augmentation.masked() if crops.masked else recipe.augmentation
-    for copy in range(1 + COPIES):
+    for copy in range(1 + copies_of(len(crops.crops))):
         for some, of in zip(torch.split(crops.crops, 8), torch.split(crops.labels, 8), strict=True):
             if copy:
                 some = augment(some, options, model.config.crop_px, generator)

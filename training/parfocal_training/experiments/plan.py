@@ -7,7 +7,7 @@ import msgspec
 
 from parfocal_training.adapt import Variant
 from parfocal_training.experiments.designs import Run
-from parfocal_training.novelty import COPIES
+from parfocal_training.novelty import copies_of
 from parfocal_training.recipe import Recipe
 
 
@@ -66,7 +66,8 @@ def crops_answered(runs: Sequence[Run], recipe: Recipe) -> int:
         epochs = (run.recipe or recipe).for_crops(len(run.train)).epochs
         sizes = [len(test.cells) for test in run.tests]
         total += sum(sizes) + epochs * sum(sizes[:1])
-        total += (1 + COPIES) * len(run.train) + sum(sizes) if run.novelty else 0
+        if run.novelty:
+            total += (1 + copies_of(len(run.train))) * len(run.train) + sum(sizes)
     return total
 
 
