@@ -388,7 +388,7 @@ def living(path: Path) -> Path:
     return path
 
 
-LIMIT = 3.1
+LIMIT = 6
 """Takes in some of the simulated cells and leaves others out, which the test makes sure of."""
 
 
