@@ -95,6 +95,21 @@ def test_no_number_of_fields_makes_the_models_own_errors_known() -> None:
     assert half_width(0, answers(3000, 18, 2), perfect) < many / 2
 
 
+def test_the_interval_holds_where_a_flask_makes_one_line_look_like_the_other() -> None:
+    """Both rates move together then, which the card's flasks of one line each cannot show."""
+    card = spread_card(np.random.default_rng(1))
+    of_a, of_b = card.errors
+    draws = np.random.default_rng(2).normal(size=400)
+    held = 0
+    for z in draws:
+        wrong_a = np.clip(of_a.centre + z * of_a.spread, 0, 1)
+        wrong_b = np.clip(of_b.centre - z * of_b.spread, 0, 1)
+        named_a = round(1000 * (0.5 * (1 - wrong_a) + 0.5 * wrong_b))
+        _, low, high = share_of(0, answers(200, named_a, 1000 - named_a), card)
+        held += low <= 0.5 <= high
+    assert held / len(draws) > 0.92  # 0.83 if the rates were taken as independent
+
+
 def test_rates_of_flasks_that_differ_are_known_less() -> None:
     even = known().errors[0]
     wrong = (0, 0, 2, 4, 6, 8, 20, 24)

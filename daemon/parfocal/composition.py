@@ -54,8 +54,10 @@ def share_of(
 
     Inverts a test (Fieller 1954): shares p whose expected answers lie near enough to those seen.
     Two variances count: that of frames as clusters, with Student's quantile; and that of the rates
-    of this flask, which no number of frames makes smaller. `frames_tail` replaces `tail` for the
-    first where one looks again and again.
+    of this flask, which no number of frames makes smaller. How the rates of two classes go together
+    in one flask cannot be seen in flasks of one class each, so their SDs add up, which is nearly
+    true where a flask makes one class look like the other. `frames_tail` replaces `tail` for the
+    first variance where one looks again and again.
     """
     counts = np.array([sum(f.get(c, 0) for f in frames) for c in reading.classes], np.float64)
     n = counts.sum()
@@ -63,8 +65,8 @@ def share_of(
         return 0.0, 0.0, 1.0
     shares = mixture(counts, reading.matrix)
     expected = _expected(at, shares, reading)
-    other = (1 - SHARES) ** 2 * _other_variance(at, shares, reading)
-    of_rates = SHARES**2 * reading.variance[at, at] + other
+    own, other = _rate_sds(at, shares, reading)
+    of_rates = (SHARES * own + (1 - SHARES) * other) ** 2
     of_frames = expected * (1 - expected) * effect(reading.classes[at], frames) / n
     z = NormalDist().inv_cdf(1 - tail)
     t = student_t(_used(frames) - 1 + PRIOR_FRAMES, NormalDist().inv_cdf(1 - frames_tail))
@@ -85,8 +87,10 @@ def _expected(at: int, shares: NDArray[np.float64], reading: Reading) -> NDArray
     return expected
 
 
-def _other_variance(at: int, shares: NDArray[np.float64], reading: Reading) -> float:
-    return float(_rest(at, shares) ** 2 @ reading.variance[:, at])
+def _rate_sds(at: int, shares: NDArray[np.float64], reading: Reading) -> tuple[float, float]:
+    """SDs of the rate of answers `at` in a new flask: among cells of the class, and of others."""
+    sd = np.sqrt(reading.variance[:, at])
+    return float(sd[at]), float(_rest(at, shares) @ sd)
 
 
 def _rest(at: int, shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,6 +179,5 @@ def _sensitivity(at: int, frames: Answers, reading: Reading | None) -> tuple[str
     shares = mixture(counts, reading.matrix)
     gain = reading.matrix[at, at] - _rest(at, shares) @ reading.matrix[:, at]
     p = float(shares[at])
-    of_rates = p**2 * float(reading.variance[at, at])
-    of_rates += (1 - p) ** 2 * _other_variance(at, shares, reading)
-    return reading.classes[at], max(float(gain), 0.05), of_rates
+    own, other = _rate_sds(at, shares, reading)
+    return reading.classes[at], max(float(gain), 0.05), (p * own + (1 - p) * other) ** 2
