@@ -33,7 +33,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class NoveltyScore:
-    """Distance to the nearest class mean, as 1 minus a conformal p-value.
+    """Mahalanobis distance to the nearest class mean, as 1 minus a conformal p-value.
 
     With m calibration distances from groups left out of training, the p-value of a distance s is
     (1 + #{calibration >= s}) / (m + 1) (Vovk et al., conformal prediction; Lee et al. 2018 for the

@@ -40,11 +40,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Novelty(msgspec.Struct, frozen=True, kw_only=True):
-    """Distance of an LCA to the nearest class mean, made a conformal p-value.
+    """Mahalanobis distance of an LCA to the nearest class mean, made a conformal p-value.
 
     `mean`: float32 (classes, d), `precision`: float32 (d, d), both base64 of little-endian bytes;
-    the squared distance is (lca - mean) @ precision @ (lca - mean), Mahalanobis' where `precision`
-    is the inverse of a covariance, or the mean of several in parts of the space.
     `scores`: sorted distances of cells from groups left out of training.
     """
 

@@ -12,11 +12,8 @@ from parfocal.card import Novelty
 from parfocal.normalize import Reference
 from parfocal_training.augment import augment
 from parfocal_training.model import ConvNet
-from parfocal_training.phenotypes.space import fitted, spread_of
 from parfocal_training.recipe import Recipe
 from parfocal_training.train import Labelled, answer
-
-Floats = NDArray[np.float64]
 
 ENOUGH_VIEWS = 4000
 """Of cells, for a precision of 288 dimensions."""
@@ -39,54 +36,27 @@ def neighbourhood(
     reference: Reference,
     generator: torch.Generator,
 ) -> Novelty:
-    """Class means of the LCA and the common precision around them; no scores yet."""
-    views = []
+    """Class means and the shrunk common precision (Ledoit-Wolf) of the LCA; no scores yet."""
+    lca, labels = [], []
     options = recipe.augmentation.masked() if crops.masked else recipe.augmentation
     for copy in range(1 + copies_of(len(crops.crops))):
-        parts = []
-        for some in torch.split(crops.crops, 8):
+        for some, of in zip(torch.split(crops.crops, 8), torch.split(crops.labels, 8), strict=True):
             if copy:
                 some = augment(some, options, model.config.crop_px, generator)
-            parts.append(answer(model, some, reference)[1].cpu().numpy().astype(np.float64))
-        views.append(np.concatenate(parts))
-    return surrounding(np.stack(views, 1), crops.labels.cpu().numpy(), model.config.classes)
+            lca.append(answer(model, some, reference)[1].cpu().numpy().astype(np.float64))
+            labels.append(of.cpu().numpy())
+    return _novelty(np.concatenate(lca), np.concatenate(labels), model.config.classes)
 
 
-def surrounding(views: Floats, labels: NDArray[np.int64], classes: int) -> Novelty:
-    """What n cells of `labels` (n,), as imaged and varied (n, c, d), say of where LCAs lie.
-
-    The squared distance is the mean of two, each Mahalanobis' from the mean of a class and divided
-    by its number of directions: one in the leading principal components, which notices a picture
-    unlike any; the other in the discriminants, the few directions in which cells differ most beside
-    their own copies, which notices shapes that are rare. Other directions hold what nothing in the
-    training decided, and drown both.
-    """
-    cells, d = views[:, 0], views.shape[2]
-    mean = np.stack([cells[labels == c].mean(0) for c in range(classes)])  # (classes, d)
-    off = views - mean[labels][:, None]
-    precision = np.eye(d)
-    if off[:, 0].std(0).max() > 0:
-        within = spread_of(views)
-        components = fitted(off[:, 0], "components", None, within).axes
-        discriminants = fitted(off[:, 0], "discriminants", None, within).axes
-        every = off.reshape(-1, d)
-        precision = _precision(every, components) + _precision(every, discriminants)
+def _novelty(lca: NDArray[np.float64], labels: NDArray[np.int64], classes: int) -> Novelty:
+    mean = np.stack([lca[labels == c].mean(0) for c in range(classes)])  # (classes, d)
+    fitted = LedoitWolf(assume_centered=True).fit(lca - mean[labels])
     return Novelty(
         mean=to_base64(mean.astype("<f4")),
-        precision=to_base64(precision.astype("<f4")),
-        d=d,
+        precision=to_base64(fitted.precision_.astype("<f4")),
+        d=lca.shape[1],
         scores=(),
     )
-
-
-def _precision(off: Floats, axes: Floats) -> Floats:
-    """Precision (d, d) of deviations (n, d) in the span of axes (d, q), over 2 q.
-
-    The covariance is shrunk (Ledoit and Wolf 2004).
-    """
-    inner = LedoitWolf(assume_centered=True).fit(off @ axes).precision_
-    placed: Floats = axes @ inner @ axes.T / (2 * axes.shape[1])
-    return placed
 
 
 def distances(known: Novelty, lca: torch.Tensor, classes: int) -> NDArray[np.float64]:
