@@ -1,5 +1,6 @@
 """JSON Schema of everything on the wire, generated from the Structs."""
 
+import inspect
 import json
 from typing import Any
 
@@ -25,6 +26,9 @@ def schema() -> dict[str, Any]:
     wire, definitions = msgspec.json.schema_components(
         PUBLISHED.values(), ref_template="#/$defs/{name}"
     )
+    for one in definitions.values():
+        if "description" in one:  # msgspec before 0.23 keeps the code's indentation
+            one["description"] = inspect.cleandoc(one["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "messages": dict(zip(PUBLISHED, wire, strict=True)),
