@@ -150,7 +150,7 @@ def test_a_checkpoint_remembers_and_other_crops_are_refused(
     pixels = read_checkpoint(fit)[0].pixels
     assert pixels.masked is True
     bare = msgspec.structs.replace(made.index.rules, masked=msgspec.UNSET)
-    assert bare.differences(pixels) == "masked 0 instead of 1"
+    assert bare.differences(pixels) == "masked no instead of yes"
     assert made.index.rules.differences(pixels) == ""
     data, said = str(tmp_path / "data"), ["--ready-crops", "--um-per-px", "0.5", "--masked"]
     assert main(["crops", data, "-o", str(tmp_path / "no"), *said]) == 2

@@ -44,11 +44,20 @@ class CropRules(msgspec.Struct, frozen=True, kw_only=True):
 
     def differences(self, pixels: PixelRules) -> str:
         """What makes these crops others than a network takes, in words; empty if nothing does."""
+        names = ("um_per_px", "crop_px", "flat_field_um", "masked")
+        rules = [(name, getattr(self, name), getattr(pixels, name)) for name in names]
         return ", ".join(
-            f"{name} {getattr(self, name) or 0:g} instead of {getattr(pixels, name) or 0:g}"
-            for name in ("um_per_px", "crop_px", "flat_field_um", "masked")
-            if (getattr(self, name) or 0) != (getattr(pixels, name) or 0)
+            f"{name} {_said(mine)} instead of {_said(its)}"
+            for name, mine, its in rules
+            if (mine or 0) != (its or 0)
         )
+
+
+def _said(value: float | bool | msgspec.UnsetType) -> str:
+    """A rule's value in words; one that is unset is off."""
+    if value is False or value is msgspec.UNSET:
+        return "no"
+    return "yes" if value is True else f"{value:g}"
 
 
 class ImageTally(msgspec.Struct, frozen=True, kw_only=True):
