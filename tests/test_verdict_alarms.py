@@ -11,9 +11,9 @@ import pytest
 from rigs import Rig, card_text, save_frame, save_model, tiny_card, tiny_graph, tiny_weights, until
 from test_recorder import Desk, classified, prepared
 
-from parfocal.alarms import CLEAR_AFTER, SET_AFTER, changes
+from parfocal.alarms import CLEAR_AFTER, SET_AFTER, Conditions, changes
 from parfocal.bundle import load
-from parfocal.card import Confusion
+from parfocal.card import Confusion, Metric, ShiftRule
 from parfocal.publish import FlaskAnswer, FlaskClose
 from parfocal.sidecar import DeclaredFlask
 from parfocal.types import Alarm, FlaskRef
@@ -24,16 +24,20 @@ AT = "2026-01-01T00:00:00.000+00:00"
 
 
 def confusing_bundle(path: Path) -> Path:
-    """The tiny model with a card that says how rarely it errs."""
+    """The tiny model with a card that says how rarely it errs, and what is strange."""
     weights = tiny_weights()
+    rule = ShiftRule(
+        mean=0.2, mean_se=0.0, between_sd=0.1, within_sd=0.1, group_mean_sd=0.1, threshold=3,
+        false_alarm=0.05, n_groups=9, group_kind="flask", observed_false_alarms=Metric(value=0),
+    )  # fmt: skip
     known = Confusion(counts=((990, 10), (10, 990)), groups=("a", "b"), group_kind="flask")
-    card = msgspec.structs.replace(tiny_card(weights), confusion=known)
+    card = msgspec.structs.replace(tiny_card(weights), confusion=known, shift=rule)
     return save_model(path, tiny_graph(weights), card_text(card))
 
 
 def test_three_frames_in_a_row_set_an_alarm_and_five_clear_it() -> None:
     told: dict[str, Alarm] = {}
-    heard, seen = [], list[dict[str, str]]()
+    heard, seen = [], list[Conditions]()
     for one in [HOLDS] * 2 + [NOT] + [HOLDS] * 3 + [NOT] * 4 + [HOLDS] + [NOT] * 5 + [HOLDS] * 2:
         seen.append(one)
         for alarm in changes(FLASK, told, seen[-CLEAR_AFTER:], AT):
@@ -45,6 +49,15 @@ def test_three_frames_in_a_row_set_an_alarm_and_five_clear_it() -> None:
 @pytest.mark.parametrize("n", range(SET_AFTER))
 def test_fewer_than_three_frames_tell_nothing(n: int) -> None:
     assert changes(FLASK, {}, [HOLDS] * n, AT) == []
+
+
+def test_what_cannot_be_judged_any_more_is_not_taken_back() -> None:
+    told = {alarm.name: alarm for alarm in changes(FLASK, {}, [HOLDS] * SET_AFTER, AT)}
+    unknown: Conditions = {"shift": None}
+    assert changes(FLASK, told, [unknown] * CLEAR_AFTER, AT) == []
+    assert changes(FLASK, {}, [unknown] * CLEAR_AFTER, AT) == []
+    (cleared,) = changes(FLASK, told, [NOT] * CLEAR_AFTER, AT)
+    assert cleared.cleared
 
 
 @pytest.fixture
@@ -68,10 +81,13 @@ def answered(n: int, label: str) -> tuple[Any, Any]:
     return read, answer
 
 
-def show(desk: Desk, session: str, label: str, names: range) -> None:
-    """Frames of 20 cells of one class, with a verdict after each."""
+def show(
+    desk: Desk, session: str, label: str, names: range, n: int = 20, novelty: float = 0.2
+) -> None:
+    """Frames of n cells of one class, with a verdict after each."""
     for number in names:
-        read, answer = answered(20, label)
+        read, answer = answered(n, label)
+        answer = msgspec.structs.replace(answer, novelty=[novelty] * n)
         read = msgspec.structs.replace(read, sha256=f"{number:064d}")
         desk.record(desk.claim(f"{number}.png", session), read, answer)
         desk.recorder.verdicts.of(session).published_s = float("-inf")
@@ -105,6 +121,22 @@ def test_a_wrong_line_is_told_once_with_its_reason_and_not_again_after_a_restart
     desk.recorder.told = again
     show(desk, session, "alpha", range(8, 10))
     assert alarms(desk) == [("mismatch", "alarm", False)]
+
+
+@pytest.mark.parametrize("novelty", [0.2, 0.95])
+def test_one_field_of_cells_among_empty_ones_raises_no_alarm(desk: Desk, novelty: float) -> None:
+    session = open_flask(desk, "beta")
+    show(desk, session, "alpha", range(1), n=150, novelty=novelty)
+    show(desk, session, "alpha", range(1, 9), n=0)
+    (body,) = desk.rows("SELECT body FROM message WHERE topic = 'flask/test/' ORDER BY seq DESC")[0]
+    assert json.loads(body)["declared_match"] == "undecided" and alarms(desk) == []
+
+
+def test_a_wrong_line_stays_told_when_its_cells_become_strange(desk: Desk) -> None:
+    session = open_flask(desk, "beta")
+    show(desk, session, "alpha", range(6))
+    show(desk, session, "alpha", range(6, 24), novelty=1.0)
+    assert alarms(desk) == [("mismatch", "alarm", False), ("shift", "warning", False)]
 
 
 def test_a_flask_as_declared_raises_no_alarm(desk: Desk) -> None:

@@ -2,7 +2,8 @@
 
 A condition is looked at after every frame. It must hold after three frames in a row to be told and
 be gone after five in a row to be cleared, so that no single frame does either. It depends on the
-frames alone, not on how fast they came. An alarm ends with its session.
+frames alone, not on how fast they came. What cannot be judged any more, because the cells have
+become strange, was not taken back. An alarm ends with its session.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,15 @@ from typing import Literal
 import msgspec
 
 from parfocal.advice import RECENT
+from parfocal.declared import LOOKS
 from parfocal.journal import Journal
 from parfocal.shift import shift_text
 from parfocal.types import Alarm, Contamination, Declared, FlaskRef, Shift
 
 SET_AFTER, CLEAR_AFTER = 3, 5
 
-Conditions = Mapping[str, str]
-"""Name of each condition that holds, with its reason."""
+Conditions = Mapping[str, str | None]
+"""Name of each condition that holds, with its reason; None where nobody can say."""
 
 LEVELS: dict[str, Literal["warning", "alarm"]] = {
     "mismatch": "alarm",
@@ -33,14 +35,22 @@ def conditions(
     contamination: Contamination | None,
     shift: Shift | None,
     blurred: bool,
-) -> dict[str, str]:
-    """What is wrong with a flask now; a mismatch speaks for the contamination that it also is."""
-    out = {}
-    if declared is not None and declared.match == "mismatch":
+    n_fields: int,
+) -> dict[str, str | None]:
+    """What is wrong with a flask now; a mismatch speaks for the contamination that it also is.
+
+    `n_fields` with cells were seen: of fewer than three nothing is said.
+    """
+    out: dict[str, str | None] = {}
+    strange = shift is not None and shift.flagged
+    if strange:
+        out["mismatch"] = out["contamination"] = None
+    elif declared is not None and declared.match == "mismatch":
         out["mismatch"] = f"declared {declared.cell_line}, but {declared.text}"
+        out["contamination"] = None
     elif contamination is not None and contamination.found:
         out["contamination"] = contamination.text
-    if shift is not None and shift.flagged:
+    if strange and n_fields >= LOOKS[0]:
         out["shift"] = f"its cells are {shift_text(shift)}"
     if blurred:
         out["out_of_focus"] = f"most of the last {RECENT} fields are out of focus"
@@ -64,12 +74,13 @@ def changes(
     """
     out = []
     for name, level in LEVELS.items():
-        held = [name in one for one in history]
+        reasons = [one.get(name) for one in history]
+        gone = [name not in one for one in history]
         before = told.get(name)
         standing = before is not None and not before.cleared
-        if not standing and len(held) >= SET_AFTER and all(held[-SET_AFTER:]):
-            out.append(_alarm(flask, name, level, history[-1][name], now_at))
-        elif before and standing and len(held) >= CLEAR_AFTER and not any(held[-CLEAR_AFTER:]):
+        if not standing and len(history) >= SET_AFTER and all(reasons[-SET_AFTER:]):
+            out.append(_alarm(flask, name, level, reasons[-1] or "", now_at))
+        elif before and standing and len(history) >= CLEAR_AFTER and all(gone[-CLEAR_AFTER:]):
             out.append(_cleared(before))
     return out
 

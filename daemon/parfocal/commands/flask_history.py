@@ -16,10 +16,10 @@ from parfocal.commands.arguments import (
     print_json,
     settings_of,
 )
-from parfocal.flasktext import missing_text
+from parfocal.flasktext import missing_text, shares_text
 from parfocal.journal import Journal, iso
 from parfocal.trend_passages import Passages
-from parfocal.types import FlaskRef, FlaskVerdict, Fraction
+from parfocal.types import FlaskRef, FlaskVerdict
 
 COLUMNS = ("passage", "flask", "opened", "closed by", "missing", "frames", "cells",
            "composition (95 %)", "cells/mm2 (95 %)")  # fmt: skip
@@ -71,18 +71,9 @@ def _table(found: list[FlaskVerdict]) -> Table:
             missing_text(flask) or "-",
             str(verdict.n_frames),
             str(verdict.n_cells),
-            "  ".join(_share(name, one) for name, one in _composition(verdict).items()) or "-",
+            shares_text(verdict) or "-",
             f"{density.cells_per_mm2:.0f} ({density.low:.0f}-{density.high:.0f})"
             if density
             else "-",
         )
     return table
-
-
-def _composition(verdict: FlaskVerdict) -> dict[str, Fraction]:
-    """Shares corrected for the model's confusion where that is known, else as answered."""
-    return verdict.corrected or verdict.composition
-
-
-def _share(name: str, one: Fraction) -> str:
-    return f"{name} {one.fraction:.0%} ({one.low:.0%}-{one.high:.0%})"
