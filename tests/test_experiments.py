@@ -16,7 +16,7 @@ from parfocal.card import DetectorRules
 from parfocal.normalize import Reference
 from parfocal.prepare import CROP_PX
 from parfocal_export.question import golden_crops
-from parfocal_training import cropset
+from parfocal_training import adapt, cropset
 from parfocal_training.adapt import answers, with_statistics_of
 from parfocal_training.cli import main
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
@@ -28,6 +28,7 @@ from parfocal_training.experiments.newflask import METHODS, new_flask
 from parfocal_training.experiments.running import HeldOutResult, RunResult
 from parfocal_training.experiments.summary import figures
 from parfocal_training.model import ConvNet, ConvNetConfig, initialized, smaller
+from parfocal_training.normalize import normalize_batch
 from parfocal_training.pretraining import pretrain
 from parfocal_training.recipe import FLASK
 from parfocal_training.train import Epoch, Labelled, begin
@@ -336,8 +337,19 @@ def test_statistics_of_the_asked_flask_replace_those_of_training_in_a_copy() -> 
     new = with_statistics_of(model, mine, reference).state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name  # the network itself stays as trained
-        changed = not torch.equal(new[name], before[name])
-        assert changed == ("running" in name or "num_batches" in name), name
+        assert torch.equal(new[name], before[name]) == ("running" not in name), name
+
+
+def test_statistics_in_parts_are_those_of_all_cells_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, asked, reference = small_network()
+    monkeypatch.setattr(adapt, "CHUNK", 3)  # of eight crops
+    new = with_statistics_of(model, asked.crops, reference)
+    x = normalize_batch(asked.crops, reference)[:, None]
+    at_once = new.eval()(x)[0]
+    new.train()  # every layer by the statistics of this very batch
+    torch.testing.assert_close(new(x)[0], at_once, rtol=1e-3, atol=1e-3)
 
 
 def test_a_control_flask_changes_the_answer_to_a_flask_alone() -> None:
