@@ -221,16 +221,23 @@ def recipe_from(options: argparse.Namespace) -> Recipe:
     UsageError
         `--set` names no part of a recipe, or gives it a value that it cannot have.
     """
-    values: dict[str, Any] = msgspec.to_builtins(RECIPES[options.recipe])
+    return changed(RECIPES[options.recipe], options)
+
+
+def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """A recipe with all changes that `recipe_options` asked for; raises as `recipe_from` does."""
+    values: dict[str, Any] = msgspec.to_builtins(recipe)
     for name in ("epochs", "batch", "order", "precision"):
         if getattr(options, name) is not None:
             values[name] = getattr(options, name)
+    if options.epochs is not None:
+        values["crops_seen"] = 0  # else it would decide the number of epochs
     for pair in options.set:
         name, _, value = pair.partition("=")
         *outer, last = name.split(".")
         place = values[outer[0]] if outer and isinstance(values.get(outer[0]), dict) else values
         if last not in place or len(outer) > 1 or (outer and place is values):
-            known = ", ".join(RECIPES[options.recipe].flat())
+            known = ", ".join(recipe.flat())
             raise UsageError(f"--set {pair}: a recipe has no '{name}', it has {known}")
         place[last] = value
     try:
