@@ -200,7 +200,8 @@ def result_of(crop_set: CropSet, place: int, apart: float) -> RunResult:
             distances=tuple(map(float, far)),
         ))  # fmt: skip
     return RunResult(plan="", name=run.name, trained_on=run.trained_on, classes=run.classes,
-                     n_train=1, seconds=1, history=(), tests=tuple(tests))  # fmt: skip
+                     n_train=1, training="", recipe="", seed=place, seconds=1, epochs_before=0,
+                     history=(), tests=tuple(tests))  # fmt: skip
 
 
 def test_figures_come_by_line_and_as_their_mean() -> None:

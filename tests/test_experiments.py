@@ -24,7 +24,7 @@ from parfocal_training.dataset import Row
 from parfocal_training.errors import DataError
 from parfocal_training.experiments import designs
 from parfocal_training.experiments.designs import Run
-from parfocal_training.experiments.newflask import METHODS, new_flask
+from parfocal_training.experiments.newflask import METHODS, TOGETHER, WORK, new_flask
 from parfocal_training.experiments.running import HeldOutResult, RunResult
 from parfocal_training.experiments.summary import figures
 from parfocal_training.model import ConvNet, ConvNetConfig, initialized, smaller
@@ -151,13 +151,15 @@ def test_pools_grow_and_never_hold_the_pair_that_is_tested() -> None:
 def test_the_benchmark_of_new_flasks_trains_every_method_on_the_same_cells() -> None:
     crop_set = set_of(rows_of(4, 2))
     runs = new_flask(crop_set, 1, 1)
-    by_method: dict[str, set[bytes]] = {}
+    by_method: dict[str, list[bytes]] = {}
     for run in runs:
-        by_method.setdefault(run.tests[0].series, set()).add(run.train.tobytes())
-        assert run.recipe is not None
-    singles = [by_method[method] for method in METHODS]
-    assert all(one == singles[0] for one in singles)
+        by_method.setdefault(run.tests[0].series, []).append(run.train.tobytes())
+        assert run.recipe is not None and run.tests[0].series in run.trained_on
+    singles = [by_method[recipe.name] for recipe in METHODS]
+    assert all(set(one) == set(singles[0]) for one in singles)
+    assert {len(one) for one in singles} == {4, 4 * TOGETHER}
     assert len(by_method) == len(METHODS) + 1  # and the pools of three
+    assert len({run.file_name for run in runs}) == len(runs)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +194,8 @@ def result_of(runs: int, right: float, cells: tuple[int, ...]) -> list[RunResult
                       logits={"plain": logits})  # fmt: skip
     epoch = Epoch(1, 1, 0.5, 0.5, None, None)
     return [
-        RunResult(plan="", name=str(i), trained_on="t", classes=LINES, n_train=1, seconds=1,
-                  history=(epoch,), tests=(test,))
+        RunResult(plan="", name=str(i), trained_on="t", classes=LINES, n_train=1, training="",
+                  recipe="", seed=i, seconds=1, epochs_before=0, history=(epoch,), tests=(test,))
         for i in range(runs)
     ]  # fmt: skip
 
@@ -203,12 +205,28 @@ def test_repeats_on_the_same_flasks_do_not_pass_for_more_flasks() -> None:
     cells = tuple(range(0, len(crop_set), 2))
     spans = []
     for repeats in (1, 10):
-        (one,) = figures(result_of(repeats, 0.7, cells), crop_set, 1, crop_set.groups)
+        one = figures(result_of(repeats, 0.7, cells), crop_set, 1, crop_set.groups)[0]
         assert one.accuracy == pytest.approx(0.7) and one.n_units == 10
         assert one.n_tests == repeats and one.n_cells == len(cells)
         spans.append(one.high - one.low)
     assert spans[1] == pytest.approx(spans[0])
     assert spans[0] > 0.3  # ten flasks, some all right and some all wrong
+
+
+def test_networks_trained_alike_are_also_asked_together() -> None:
+    crop_set, cells = set_of(rows_of(2, 4)), (0, 1, 2, 3)
+    sure, wrong = (3.0, 0.0), (0.0, 0.5)  # two of three are wrong, the one that is right is surer
+    results = []
+    for number, logits in enumerate((sure, wrong, wrong)):
+        (one,) = result_of(1, 1.0, cells)
+        test = msgspec.structs.replace(one.tests[0], logits={"plain": (logits,) * 4})
+        results.append(msgspec.structs.replace(one, seed=number, tests=(test,)))
+    alone, as_one = figures(results, crop_set, 1, crop_set.groups)
+    assert alone.variant == "plain" and alone.accuracy == pytest.approx(1 / 3)
+    assert as_one.variant == "plain, mean of 3 networks" and as_one.accuracy == 1
+    assert as_one.n_tests == 1 and as_one.n_cells == 4
+    results[0] = msgspec.structs.replace(results[0], training="of other cells")
+    assert len(figures(results, crop_set, 1, crop_set.groups)) == 1
 
 
 def test_an_interval_over_units_needs_no_cell_to_be_independent() -> None:
@@ -313,6 +331,23 @@ def test_a_wrong_change_of_the_recipe_is_named(
     command = ["experiment", "within", str(crops), "-o", str(tmp_path / "x"), "--set", setting]
     assert main(command) == 2
     assert said in caplog.text
+
+
+def test_recipes_of_methods_are_changed_not_chosen(
+    crops: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command = ["experiment", "new-flask", str(crops), "-o", str(tmp_path / "x"), "--devices", "cpu"]
+    costs = []
+    for more in ([], ["--set", "crops_seen=20", "pretraining=0"], ["--epochs", "1"]):
+        assert main([*command, "--plan-only", "--json", *more]) == 0
+        costs.append(json.loads(capsys.readouterr().out)["plan"]["crop_steps"])
+    networks = 2 * (len(METHODS) - 1 + TOGETHER)  # from either pair, 8 crops each
+    assert costs[1] == networks * 16 and costs[2] == networks * 8 + 4 * WORK < costs[0]
+    assert main([*command, "--recipe", "field"]) == 2
+    assert "compares recipes of its own: leave out --recipe field" in caplog.text
 
 
 def small_network() -> tuple[ConvNet, Labelled, Reference]:

@@ -23,7 +23,9 @@ from parfocal_training.normalize import normalize_batch
 from parfocal_training.train import Labelled, answer
 
 Variant = Literal["plain", "turned", "flask", "with-control"]
-VARIANTS: tuple[Variant, ...] = ("plain", "turned", "flask", "with-control")
+PASSES: dict[Variant, int] = {"plain": 1, "turned": 8, "flask": 8, "with-control": 14}
+"""How often a crop goes through the network; statistics take one time for each of six layers."""
+VARIANTS = tuple(PASSES)
 CHUNK = 16
 """Crops in memory at once while statistics are estimated: 0.4 GB of the paper's network."""
 

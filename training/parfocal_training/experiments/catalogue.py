@@ -17,6 +17,7 @@ class Experiment:
 
     `unit` is what its intervals draw again: whole flasks, fields where it never leaves a flask, or
     what the design holds out. `novelty`: it asks how strange lines are that were never seen.
+    `own_recipes`: its runs say how they are trained.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Experiment:
     unit: Literal["flask", "field", "held-out part"] = "flask"
     paper: dict[str, float] = field(default_factory=dict)
     novelty: bool = False
+    own_recipes: bool = False
 
 
 def _whole(
@@ -84,6 +86,7 @@ EXPERIMENTS = {
             "pooling flasks is the one remedy named; a pool of three pairs gives up to 80 %",
             _whole(new_flask),
             repeats=1,
+            own_recipes=True,
         ),
         Experiment(
             "unknown",

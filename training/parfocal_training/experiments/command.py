@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,12 +34,14 @@ from parfocal_training.jsonlines import emit
 from parfocal_training.mixed import command as mixed
 from parfocal_training.options import (
     Commands,
+    changed,
     not_below_zero,
     recipe_from,
     recipe_options,
     shared_options,
     whole_above_zero,
 )
+from parfocal_training.recipe import PAPER_RECIPE, Recipe
 from parfocal_training.screen import clock_text
 
 
@@ -58,6 +59,8 @@ def _options(command: argparse.ArgumentParser, one: Experiment) -> None:
     command.description = f"{one.question} The paper: {one.found}."
     command.add_argument("crops", type=Path, help="folder made by parfocal-train crops")
     recipe_options(command, default="paper")
+    if one.own_recipes:
+        command.set_defaults(recipe=None)
     command.add_argument("--repeats", type=whole_above_zero, default=one.repeats, metavar="N",
                          help="of every run, each with a seed of its own")  # fmt: skip
     command.add_argument("--seed", type=not_below_zero, default=1, help="of splits and weights")
@@ -85,12 +88,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Plan, train, test, and write the report."""
     one = EXPERIMENTS[options.experiment]
     crop_set = cropset.load(options.crops).for_training()
-    devices, recipe = _devices(options.devices), recipe_from(options)
+    devices = _devices(options.devices)
     runs = one.design(crop_set, options.repeats, options.seed, options.split)
+    recipes = _recipes(options, one, runs)
     plan = ExperimentPlan(
         code_version=__version__,
         experiment=one.name,
-        recipe=recipe,
+        recipes=tuple({recipe.name: recipe for recipe in recipes}.values()),
         repeats=options.repeats,
         seed=options.seed,
         split=options.split,
@@ -101,19 +105,19 @@ def run(options: argparse.Namespace, console: Console) -> None:
     processes = options.jobs or default_processes(devices)
     threads = 1 if processes > 1 else torch.get_num_threads()
     torch.set_num_threads(threads)  # as each of the processes will have it
-    pace = seconds_a_crop(crop_set, runs[0], recipe, devices[0], time.perf_counter)
-    _say_plan(options, console, runs, cost(runs, recipe, pace, processes), crop_set)
+    folder = options.out / "runs"
+    jobs = [
+        Job(run, recipe, devices[i % len(devices)], plan.variants, plan.digest, folder)
+        for i, (run, recipe) in enumerate(zip(runs, recipes, strict=True))
+    ]
+    left = [job for job in jobs if not (options.resume and job.result.exists())]
+    first = {job.recipe.name: job for job in reversed(left)}
+    pace = {name: seconds_a_crop(crop_set, job, time.perf_counter) for name, job in first.items()}
+    _say_plan(options, console, left, cost(left, pace, processes), crop_set)
     if options.plan_only:
         return
     claim(options.out, plan, options.resume)
-    folder = options.out / "runs"
     folder.mkdir(exist_ok=True)
-    jobs = [
-        Job(
-            run, run.recipe or recipe, devices[i % len(devices)], plan.variants, plan.digest, folder
-        )
-        for i, run in enumerate(runs)
-    ]
     results = _watched(options, console, jobs, crop_set, processes, threads)
     order = {run.name: i for i, run in enumerate(runs)}
     results.sort(key=lambda result: order[result.name])
@@ -121,6 +125,18 @@ def run(options: argparse.Namespace, console: Console) -> None:
     novelty = unknown_figures(results, crop_set, options.seed) if one.novelty else []
     report.write(options.out, one, plan, results, series, crop_set, novelty)
     _say_figures(options, console, series, novelty)
+
+
+def _recipes(options: argparse.Namespace, one: Experiment, runs: Sequence[Run]) -> list[Recipe]:
+    """The recipe of each run with the changes that were asked for."""
+    if not one.own_recipes:
+        return [recipe_from(options)] * len(runs)
+    if options.recipe is not None:
+        raise UsageError(
+            f"{one.name} compares recipes of its own: leave out --recipe {options.recipe}; --set, "
+            "--epochs and --batch change every one of them"
+        )
+    return [changed(run.recipe or PAPER_RECIPE, options) for run in runs]
 
 
 def _devices(names: Sequence[str]) -> tuple[str, ...]:
@@ -139,13 +155,14 @@ def _devices(names: Sequence[str]) -> tuple[str, ...]:
 def _say_plan(
     options: argparse.Namespace,
     console: Console,
-    runs: Sequence[Run],
+    jobs: Sequence[Job],
     price: Cost,
     crop_set: CropSet,
 ) -> None:
     if options.json:
-        emit({"plan": {**msgspec.to_builtins(price), "seconds": price.seconds}})
+        emit({"plan": price})
         return
+    runs = [job.run for job in jobs]
     table = Table("series", "networks", "training cells", "tests", "test cells", "groups")
     for name in dict.fromkeys(series_of(run) for run in runs):
         mine = [run for run in runs if series_of(run) == name]
@@ -162,7 +179,7 @@ def _say_plan(
     console.print(table)
     console.print(
         f"{price.networks} networks, {price.tests} tests, about {clock_text(price.seconds)} "
-        f"min:s in {price.processes} process(es) at {1 / price.seconds_a_crop:.0f} crops/s each"
+        f"min:s in {price.processes} process(es)"
     )
 
 

@@ -7,6 +7,7 @@ crop set and nothing of networks.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Run:
     """One network: its training cells, what it must tell apart, and its tests.
 
     `recipe` None takes that of the experiment. `novelty`: also measure how far the asked cells lie
-    from those of training; no other cell is then shown to the network, labelled or not.
+    from those of training.
     """
 
     name: str
@@ -46,6 +47,11 @@ class Run:
     classes: tuple[str, ...] = ()
     recipe: Recipe | None = None
     novelty: bool = False
+
+    @property
+    def file_name(self) -> str:
+        """The name as that of a file: `NIH/3T3` becomes `NIH%2F3T3`."""
+        return quote(self.name, safe=" +,")
 
     def labels(self, crop_set: CropSet, cells: Ints) -> Ints:
         """Class of these cells, -1 for what the network does not know: (n,)."""
@@ -203,7 +209,7 @@ def _density_run(
         if len(cells):
             series = _density_series(trained_on, (d, p))
             tests.append(HeldOut(series, f"{d} density, passage {p}", cells))
-    label = f"density-{name}-{repeat + 1}".replace(", ", "-").replace(" ", "-")
+    label = f"density {name} {repeat + 1}"
     return Run(label, name, train, tuple(tests), seed + repeat, classes=crop_set.classes)
 
 
@@ -262,9 +268,8 @@ def _split(
             held[i] = unit_of(rows[i], split) in out
     test = cells[held[cells]]
     train = cells[~held[cells]]
-    label = f"{name}-{repeat + 1}".replace(": ", "-").replace(" | ", "-").replace(" ", "-")
     one = HeldOut(name, "left-out fields" if split == "field" else "left-out crops", test)
-    return [Run(label, name, train, (one,), seed + repeat, target, classes)]
+    return [Run(f"{name} {repeat + 1}", name, train, (one,), seed + repeat, target, classes)]
 
 
 def flask_pairs(rows: Sequence[CropRow]) -> dict[str, Ints]:

@@ -14,39 +14,53 @@ from parfocal_training.recipe import FIELD, FLASK, PAPER_RECIPE, Recipe
 
 WORK = 4000
 """Crops that pass through training; constant rates are slow and get more (`PAPERS`)."""
+TOGETHER = 3
+"""Networks of the recipe `plain`, whose mean answer is a method as well."""
 
 
-def _with(recipe: Recipe, **changes: object) -> Recipe:
-    return msgspec.structs.replace(recipe, **changes)
+def _with(recipe: Recipe, name: str, **changes: object) -> Recipe:
+    return msgspec.structs.replace(recipe, name=name, about="a method of new-flask", **changes)
 
 
-PLAIN = _with(FIELD, network="compact", crops_seen=WORK, precision="f32")
-PAPERS = _with(PAPER_RECIPE, network="compact", crops_seen=6000, batch=8)
+PAPERS = _with(PAPER_RECIPE, "paper's recipe", network="compact", crops_seen=6000, batch=8)
+PLAIN = _with(FIELD, "plain", network="compact", crops_seen=WORK, precision="f32")
 
-METHODS: dict[str, Recipe] = {
-    "paper's recipe": PAPERS,
-    "plain": PLAIN,
-    "flask augmentation": _with(PLAIN, augmentation=FLASK.augmentation),
-    "mixed statistics": _with(PLAIN, mix_statistics=0.5),
-    "pre-trained": _with(PLAIN, pretraining=WORK),
-    "together": _with(
-        FLASK, crops_seen=WORK, balance="groups", mix_statistics=0.5, pretraining=WORK
+METHODS = (
+    PAPERS,
+    _with(PAPERS, "paper's recipe, averaged weights", average_decay=FIELD.average_decay),
+    PLAIN,
+    _with(PLAIN, "balanced flasks", balance="groups"),
+    _with(PLAIN, "flask augmentation", augmentation=FLASK.augmentation),
+    _with(PLAIN, "mixed statistics", mix_statistics=0.5),
+    _with(PLAIN, "pre-trained", pretraining=WORK),
+    _with(
+        FLASK,
+        "all at once",
+        crops_seen=WORK,
+        balance="groups",
+        mix_statistics=0.5,
+        pretraining=WORK,
     ),
-}
-"""One change each against `plain`, then all that are of use at once."""
+)
+"""One change each against the paper's recipe or `plain`, then all that are of use at once."""
 
 
 def new_flask(crop_set: CropSet, repeats: int, seed: int) -> list[Run]:
-    """Every method from one pair, and the paper's recipe from all pairs but one."""
-    designed = cross(crop_set, repeats, seed)
-    sizes = {int(run.tests[0].series.split()[0]) for run in designed}
+    """Every method from one pair, and the paper's recipe from all pairs but one.
+
+    `plain` has `TOGETHER` times as many networks, so that their mean answer is seen as well.
+    """
+    designed = cross(crop_set, repeats * TOGETHER, seed)
+    sizes = {_size(run) for run in designed}
+    few = [run for run in designed if run.seed < seed + repeats]
     runs = []
-    for method, recipe in METHODS.items():
-        runs += [_named(run, method, recipe) for run in designed if _size(run) == min(sizes)]
+    for recipe in METHODS:
+        mine = designed if recipe is PLAIN else few
+        runs += [_named(run, recipe.name, recipe) for run in mine if _size(run) == min(sizes)]
     largest = max(sizes)
     if largest > min(sizes):
-        name = f"paper's recipe, {largest} pairs"
-        runs += [_named(run, name, PAPERS) for run in designed if _size(run) == largest]
+        name = f"{PAPERS.name}, {largest} pairs"
+        runs += [_named(run, name, PAPERS) for run in few if _size(run) == largest]
     return runs
 
 
@@ -56,5 +70,7 @@ def _size(run: Run) -> int:
 
 def _named(run: Run, method: str, recipe: Recipe) -> Run:
     tests = tuple(HeldOut(method, test.on, test.cells) for test in run.tests)
-    short = method.replace("'s", "").replace(",", "").replace(" ", "-")
-    return replace(run, name=f"{short}-{run.name}", tests=tests, recipe=recipe)
+    trained_on = f"{run.trained_on}, {method}"
+    return replace(
+        run, name=f"{method}-{run.name}", trained_on=trained_on, tests=tests, recipe=recipe
+    )

@@ -1,14 +1,15 @@
 """What an experiment will do, said before it is done."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from parfocal_training.adapt import Variant
-from parfocal_training.experiments.designs import Run
+from parfocal_training.adapt import PASSES, Variant
+from parfocal_training.experiments.running import Job
 from parfocal_training.novelty import copies_of
 from parfocal_training.recipe import Recipe
+from parfocal_training.train import MOST_WATCHED
 
 
 class ExperimentPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +17,7 @@ class ExperimentPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     code_version: str
     experiment: str
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
     repeats: int
     seed: int
     split: str
@@ -31,53 +32,49 @@ class ExperimentPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """How much there is to do; `seconds` is an estimate from a few measured steps."""
+    """How much there is left to do; `seconds`, with all processes at work, is an estimate."""
 
     networks: int
     tests: int
     crop_steps: int
     crops_answered: int
-    seconds_a_crop: float
     processes: int
-
-    @property
-    def seconds(self) -> float:
-        """Expected duration with all processes at work."""
-        forward = self.crops_answered / 3  # as a rule the way back costs twice the way forth
-        return (self.crop_steps + forward) * self.seconds_a_crop / self.processes
+    seconds: float
 
 
-def crop_steps(runs: Sequence[Run], recipe: Recipe) -> int:
-    """Crops that pass through training in all."""
-    total = 0
-    for run in runs:
-        mine = (run.recipe or recipe).for_crops(len(run.train))
-        total += len(run.train) * mine.epochs + mine.pretraining
-    return total
+def cost(jobs: Sequence[Job], pace: Mapping[str, float], processes: int) -> Cost:
+    """The cost of these jobs; `pace` is seconds a crop in training, by the name of the recipe."""
+    steps, answers = [crop_steps(job) for job in jobs], [crops_answered(job) for job in jobs]
+    processes = min(processes, max(1, len(jobs)))
+    seconds = sum(
+        (step + answer / 3) * pace[job.recipe.name]  # the way back costs twice the way forth
+        for job, step, answer in zip(jobs, steps, answers, strict=True)
+    )
+    return Cost(
+        networks=len(jobs),
+        tests=sum(len(job.run.tests) for job in jobs),
+        crop_steps=sum(steps),
+        crops_answered=sum(answers),
+        processes=processes,
+        seconds=seconds / processes,
+    )
 
 
-def crops_answered(runs: Sequence[Run], recipe: Recipe) -> int:
+def crop_steps(job: Job) -> int:
+    """Crops that pass through training."""
+    n = len(job.run.train)
+    return n * job.recipe.for_crops(n).epochs + job.recipe.pretraining
+
+
+def crops_answered(job: Job) -> int:
     """Crops that a network answers without learning: its tests, the first one every epoch too.
 
     Where novelty is measured, training cells and their copies as well.
     """
-    total = 0
-    for run in runs:
-        epochs = (run.recipe or recipe).for_crops(len(run.train)).epochs
-        sizes = [len(test.cells) for test in run.tests]
-        total += sum(sizes) + epochs * sum(sizes[:1])
-        if run.novelty:
-            total += (1 + copies_of(len(run.train))) * len(run.train) + sum(sizes)
+    n, sizes = len(job.run.train), [len(test.cells) for test in job.run.tests]
+    passes = sum(PASSES[variant] for variant in job.variants)
+    watched = min(MOST_WATCHED, sum(sizes[:1]))
+    total = passes * sum(sizes) + job.recipe.for_crops(n).epochs * watched
+    if job.run.novelty:
+        total += (1 + copies_of(n)) * n + sum(sizes)
     return total
-
-
-def cost(runs: Sequence[Run], recipe: Recipe, seconds_a_crop: float, processes: int) -> Cost:
-    """The cost of these runs."""
-    return Cost(
-        networks=len(runs),
-        tests=sum(len(run.tests) for run in runs),
-        crop_steps=crop_steps(runs, recipe),
-        crops_answered=crops_answered(runs, recipe),
-        seconds_a_crop=seconds_a_crop,
-        processes=min(processes, max(1, len(runs))),
-    )

@@ -112,7 +112,8 @@ def warnings(plan: ExperimentPlan, crop_set: CropSet) -> list[str]:
 def log_line(result: RunResult) -> str:
     """One line about a run."""
     tests = ", ".join(f"{test.on} ({len(test.cells)})" for test in result.tests)
+    resumed = f" from epoch {result.epochs_before + 1} on" if result.epochs_before else ""
     return (
-        f"{result.name}: trained on {result.trained_on} ({result.n_train} cells), tested on "
-        f"{tests}; {result.seconds:.1f} s"
+        f"{result.name}: trained on {result.trained_on} ({result.n_train} cells), recipe "
+        f"{result.recipe}, seed {result.seed}, tested on {tests}; {result.seconds:.1f} s{resumed}"
     )

@@ -2,8 +2,11 @@
 
 runs/NAME.progress   while it trains: weights, momentum, random state, history
 runs/NAME.json       when it is done: history, and the answers to every test
+
+NAME is that of the run, with `%` and a code for what a file name cannot hold.
 """
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -54,7 +57,12 @@ class HeldOutResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `runs/NAME.json`."""
+    """The content of `runs/NAME.json`.
+
+    `training` is the SHA-256 of its training cells' places in the crop set: networks that have it
+    in common were trained on the same cells. `seconds` is the duration of its last sitting, which
+    began after `epochs_before`.
+    """
 
     schema: Literal["parfocal.run/1"] = "parfocal.run/1"
     plan: str
@@ -62,7 +70,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     trained_on: str
     classes: tuple[str, ...]
     n_train: int
+    training: str
+    recipe: str
+    seed: int
     seconds: float
+    epochs_before: int
     history: tuple[Epoch, ...]
     tests: tuple[HeldOutResult, ...]
 
@@ -77,6 +89,11 @@ class Job:
     variants: tuple[Variant, ...]
     plan: str
     folder: Path
+
+    @property
+    def result(self) -> Path:
+        """Where the answers will be."""
+        return self.folder / f"{self.run.file_name}.json"
 
 
 def labelled(crop_set: CropSet, run: Run, cells: Ints, device: torch.device) -> Labelled:
@@ -93,33 +110,36 @@ def shape_of(recipe: Recipe, run: Run, crop_set: CropSet, reference: Reference) 
 
 def trained(
     crop_set: CropSet, run: Run, recipe: Recipe, device: torch.device, progress: Path, tag: str
-) -> tuple[ConvNet, Reference, list[Epoch]]:
-    """The network of a run, trained or resumed, with its reference distribution and history."""
+) -> tuple[ConvNet, Reference, list[Epoch], int]:
+    """The network of a run, its reference distribution, its history, and epochs done before.
+
+    It sees no cell but those of its training, labelled or not.
+    """
     crops = labelled(crop_set, run, run.train, device)
     recipe = recipe.for_crops(len(crops))
     reference = medoid_reference(crop_set.bare(run.train))
     config = shape_of(recipe, run, crop_set, reference)
     state = begin(config, recipe, run.seed, device, len(crops))
-    history = []
+    history = list[Epoch]()
     if progress.exists():
         history = store.restore_progress(state, tag, progress)
     elif recipe.pretraining:
-        shown = crop_set.of(run.train) if run.novelty else crop_set
-        pretrain(state, shown, recipe, reference, run.seed)
+        pretrain(state, crop_set.of(run.train), recipe, reference, run.seed)
+    before = len(history)
     test = run.tests[0] if run.tests else None
     held_out = labelled(crop_set, run, test.cells, device) if test else None
     for epoch in train(state, crops, held_out, recipe, reference):
         history.append(epoch)
         store.write_progress(state, tag, history, progress)
-    return state.averaged, reference, history
+    return state.averaged, reference, history, before
 
 
 def execute(crop_set: CropSet, job: Job) -> RunResult:
     """Train one network and ask it all its tests; the result is also written."""
     run, device, start = job.run, torch.device(job.device), time.perf_counter()
-    progress = job.folder / f"{run.name}.progress"
+    progress = job.folder / f"{run.file_name}.progress"
     tag = f"{job.plan} {run.name}"
-    model, reference, history = trained(crop_set, run, job.recipe, device, progress, tag)
+    model, reference, history, before = trained(crop_set, run, job.recipe, device, progress, tag)
     around = _neighbourhood(crop_set, run, job.recipe, model, reference) if run.novelty else None
     tests = []
     for test in run.tests:
@@ -146,11 +166,15 @@ def execute(crop_set: CropSet, job: Job) -> RunResult:
         trained_on=run.trained_on,
         classes=run.classes,
         n_train=len(run.train),
+        training=hashlib.sha256(run.train.tobytes()).hexdigest(),
+        recipe=job.recipe.name,
+        seed=run.seed,
         seconds=round(time.perf_counter() - start, 3),
+        epochs_before=before,
         history=tuple(history),
         tests=tuple(tests),
     )
-    write_whole(job.folder / f"{run.name}.json", msgspec.json.encode(result))
+    write_whole(job.result, msgspec.json.encode(result))
     progress.unlink(missing_ok=True)
     return result
 
@@ -183,20 +207,19 @@ def _work(job: Job) -> RunResult:
     return execute(_worker_crops[0], job)
 
 
-def finished(folder: Path, run: Run, plan: str) -> RunResult | None:
-    """The stored result of a run, if it is done.
+def finished(job: Job) -> RunResult | None:
+    """The stored result of a job, if it is done.
 
     Raises
     ------
     DataError
         The file is damaged or belongs to another plan.
     """
-    path = folder / f"{run.name}.json"
-    if not path.exists():
+    if not job.result.exists():
         return None
-    result = store.decoded(path.read_bytes(), RunResult, path)
-    if result.plan != plan:
-        raise DataError(f"'{path}' belongs to another plan: use another folder")
+    result = store.decoded(job.result.read_bytes(), RunResult, job.result)
+    if result.plan != job.plan:
+        raise DataError(f"'{job.result}' belongs to another plan: use another folder")
     return result
 
 
@@ -213,7 +236,7 @@ def run_all(
     """
     left = []
     for job in jobs:
-        done = finished(job.folder, job.run, job.plan)
+        done = finished(job)
         if done is None:
             left.append(job)
         else:
@@ -247,11 +270,9 @@ def default_processes(devices: Sequence[str]) -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def seconds_a_crop(
-    crop_set: CropSet, run: Run, recipe: Recipe, device: str, clock_s: Callable[[], float]
-) -> float:
-    """Seconds that a crop takes in training, from three steps after a first one."""
-    place = torch.device(device)
+def seconds_a_crop(crop_set: CropSet, job: Job, clock_s: Callable[[], float]) -> float:
+    """Seconds that a crop takes in the training of a job, from three steps after a first one."""
+    place, run, recipe = torch.device(job.device), job.run, job.recipe
     size = recipe.batch_of(len(run.train))
     short = msgspec.structs.replace(recipe, epochs=1, crops_seen=0, batch=size)
     cells = run.train[:size]

@@ -1,7 +1,7 @@
 """What the answers of an experiment amount to: accuracy with intervals, by series and by test."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -91,7 +91,28 @@ def figures(
             mine = [one for one in every if one.test.series == series]
             rng = np.random.default_rng(seed)
             out.append(_series(series, variant, mine, crop_set, units, rng))
+            networks, as_one = together(mine)
+            if networks > 1:
+                name = f"{variant}, mean of {networks} networks"
+                rng = np.random.default_rng(seed)
+                out.append(_series(series, name, as_one, crop_set, units, rng))
     return out
+
+
+def together(tests: Sequence[Answered]) -> tuple[int, list[Answered]]:
+    """Tests answered by the mean probability of networks trained alike, and how many they are.
+
+    Alike: on the same cells, from another seed. The number is 1 where some have no such partner.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[Answered]] = {}
+    for one in tests:
+        groups.setdefault((one.run.training, one.test.cells), []).append(one)
+    mean = [
+        replace(some[0], logits=np.log(np.mean([softmax(one.logits) for one in some], 0) + 1e-12))
+        for some in groups.values()
+    ]
+    sizes = {len(some) for some in groups.values()}
+    return sizes.pop() if len(sizes) == 1 else 1, mean
 
 
 def _series(

@@ -45,8 +45,8 @@ def unknown(crop_set: CropSet, repeats: int, seed: int) -> list[Run]:
             name = f"without-{left_out}" if left_out else "all"
             trained_on = f"all lines but {left_out}" if left_out else ALL_LINES
             runs.append(
-                Run(f"{name}-{repeat + 1}".replace("/", "-").replace(" ", "-"), trained_on,
-                    _sorted(train), tuple(tests), seed + repeat, classes=known, novelty=True)
+                Run(f"{name}-{repeat + 1}", trained_on, _sorted(train), tuple(tests),
+                    seed + repeat, classes=known, novelty=True)
             )  # fmt: skip
     return runs
 
