@@ -168,13 +168,56 @@ def test_the_benchmark_of_new_flasks_trains_every_method_on_the_same_cells() -> 
         (rows_of(1, 3), "cross", "1 pair of flasks leaves none to test on"),
         (rows_of(2, 1), "within", "an 80/20 split needs two"),
         (rows_of(1, 3), "same_type", "needs two flasks of one cell line"),
-        ([row for row in rows_of(2, 2) if row.image.flask != "B1"], "cross", "pair 1 has no B"),
+        (
+            [row for row in rows_of(2, 2) if row.image.flask != "B1"],
+            "cross",
+            "pair 1 has no B: mend the column pair",
+        ),
+        (
+            [row for row in rows_of(2, 2, paired=False) if row.image.flask != "B1"],
+            "within",
+            "pair high-p5-1 has no B: without a column pair",
+        ),
+        (
+            rows_of(2, 2)[:6] + rows_of(2, 2, paired=False)[6:],
+            "within",
+            r"column pair .* 2 have none \(first: 'B1-0.png'\)",
+        ),
+        (
+            [row for row in rows_of(4, 2) if row.image.cell_line == "A"],
+            "pooled",
+            "no cell of B can be trained on",
+        ),
     ],
 )
 def test_what_an_experiment_lacks_is_named(rows: list[CropRow], design: str, said: str) -> None:
     crop_set = set_of(rows)
     with pytest.raises(DataError, match=said):
         getattr(designs, design)(crop_set, 1, 1)
+
+
+@pytest.mark.parametrize("design", ["within", "cross", "pooled", "density"])
+def test_one_line_alone_cannot_be_told_apart(design: str) -> None:
+    crop_set = set_of([row for row in rows_of(8, 4) if row.image.cell_line == "A"])
+    alone = replace(crop_set, index=msgspec.structs.replace(crop_set.index, classes=("A",)))
+    with pytest.raises(DataError, match=r"1 cell line\(s\), A: "):
+        getattr(designs, design)(alone, 1, 1)
+
+
+def test_flasks_without_the_column_pair_are_told_apart_pair_by_pair() -> None:
+    runs = designs.within(set_of(rows_of(4, 5, paired=False)), 1, 1)
+    assert [run.trained_on for run in runs] == [
+        "pair low-p5-1", "pair high-p5-1", "pair low-p20-1", "pair high-p20-1",
+    ]  # fmt: skip
+
+
+def test_the_name_of_a_file_may_hold_what_the_name_of_a_flask_holds() -> None:
+    rows = [
+        msgspec.structs.replace(row, image=msgspec.structs.replace(row.image, pair="NIH/3T3 | 1"))
+        for row in rows_of(1, 5)
+    ]
+    (run,) = designs.within(set_of(rows), 1, 1)
+    assert run.name == "pair NIH/3T3 | 1 1" and run.file_name == "pair NIH%2F3T3 %7C 1 1"
 
 
 def test_a_missing_column_is_named_with_its_images() -> None:

@@ -80,11 +80,14 @@ def within(crop_set: CropSet, repeats: int, seed: int, split: str = "field") -> 
     Fields (or images) are never split; `split` "crop" does as the paper did, which flatters.
     """
     rows = crop_set.index.rows
-    parts = by(rows, lambda row: row.image.pair) if _all(rows, "pair") else {"all": _every(rows)}
+    need_lines(crop_set)
+    if any(row.image.flask or row.image.pair for row in rows):
+        parts = {f"pair {pair}": cells for pair, cells in flask_pairs(rows).items()}
+    else:
+        parts = {"all cells": np.arange(len(rows))}
     runs = []
-    for pair, cells in parts.items():
+    for name, cells in parts.items():
         for repeat in range(repeats):
-            name = f"pair {pair}" if pair != "all" else "all flasks"
             runs += _split(crop_set, cells, name, repeat, seed, split, crop_set.classes)
     return runs
 
@@ -113,8 +116,7 @@ def cross(crop_set: CropSet, repeats: int, seed: int) -> list[Run]:
 
     Of four pairs: 12 tests of 4 networks, 12 of 6, and 4 of 4, as in the paper.
     """
-    rows = crop_set.index.rows
-    pairs = flask_pairs(rows)
+    pairs = pairs_to_leave_out(crop_set)
     runs = []
     for size in range(1, len(pairs)):
         for chosen in combinations(sorted(pairs), size):
@@ -138,7 +140,7 @@ def pooled(crop_set: CropSet, repeats: int, seed: int) -> list[Run]:
 
     Each repeat leaves one pair out, in turn, and draws one pool of every size from the others.
     """
-    pairs = flask_pairs(crop_set.index.rows)
+    pairs = pairs_to_leave_out(crop_set)
     names, rng = sorted(pairs), np.random.default_rng(seed)
     sizes = sorted({1, 2, 3, 4, 6, 8, len(names) - 1} & set(range(1, len(names))))
     runs = []
@@ -164,6 +166,7 @@ def density(crop_set: CropSet, repeats: int, seed: int) -> list[Run]:
     so twice as many; `crops_seen` in the recipe keeps the work equal.
     """
     rows = crop_set.index.rows
+    need_lines(crop_set)
     for column in ("flask", "density", "passage"):
         _need(rows, column)
     levels = sorted({row.image.density for row in rows}, key=_low_first)
@@ -278,23 +281,58 @@ def flask_pairs(rows: Sequence[CropRow]) -> dict[str, Ints]:
     Raises
     ------
     DataError
-        Neither says which flasks belong together, or there are fewer than two pairs.
+        The column is filled in part, nothing says which flasks belong together, or a pair lacks a
+        line.
     """
-    if _all(rows, "pair"):
+    if any(row.image.pair for row in rows):
+        _need(rows, "pair")
         pairs = by(rows, lambda row: row.image.pair)
+        remedy = "mend the column pair in flasks.csv"
     else:
         _need(rows, "flask")
         pairs = _matched(rows)
+        remedy = (
+            "without a column pair in flasks.csv, flasks of equal density and passage are put "
+            "together in the order of their names; say there which belong together"
+        )
     lines = {row.image.cell_line for row in rows}
     for name, cells in pairs.items():
         missing = lines - {rows[i].image.cell_line for i in cells}
         if missing:
-            raise DataError(
-                f"pair {name} has no {', '.join(sorted(missing))}: mend the column pair"
-            )
+            raise DataError(f"pair {name} has no {', '.join(sorted(missing))}: {remedy}")
+    return pairs
+
+
+def pairs_to_leave_out(crop_set: CropSet) -> dict[str, Ints]:
+    """The pairs of flasks, of which one can be left out: two at least.
+
+    Raises
+    ------
+    DataError
+        There is one pair only, one line only, or `flask_pairs` finds none.
+    """
+    need_lines(crop_set)
+    pairs = flask_pairs(crop_set.index.rows)
     if len(pairs) < 2:
         raise DataError(f"{len(pairs)} pair of flasks leaves none to test on: two are needed")
     return pairs
+
+
+def need_lines(crop_set: CropSet, least: int = 2) -> None:
+    """Raise DataError if there are fewer lines than this to tell apart, or one has no cell."""
+    classes = crop_set.classes
+    if len(classes) < least:
+        raise DataError(
+            f"the crops are of {len(classes)} cell line(s), {', '.join(classes)}: this experiment "
+            f"needs {least} to tell lines apart"
+        )
+    present = {row.image.cell_line for row in crop_set.index.rows}
+    empty = [line for line in classes if line not in present]
+    if empty:
+        raise DataError(
+            f"no cell of {', '.join(empty)} can be trained on: its images all say test in the "
+            "column split of flasks.csv, and are kept for later"
+        )
 
 
 def _matched(rows: Sequence[CropRow]) -> dict[str, Ints]:
@@ -318,14 +356,6 @@ def by(rows: Iterable[CropRow], key: Callable[[CropRow], str]) -> dict[str, Ints
     for i, row in enumerate(rows):
         found.setdefault(key(row), []).append(i)
     return {name: np.array(cells, np.int64) for name, cells in found.items()}
-
-
-def _every(rows: Sequence[CropRow]) -> Ints:
-    return np.arange(len(rows))
-
-
-def _all(rows: Sequence[CropRow], column: str) -> bool:
-    return all(getattr(row.image, column) for row in rows)
 
 
 def _need(rows: Sequence[CropRow], column: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from parfocal_training.cropset import CropRow, CropSet
 from parfocal_training.errors import DataError
-from parfocal_training.experiments.designs import HeldOut, Ints, Run, by
+from parfocal_training.experiments.designs import HeldOut, Ints, Run, by, need_lines
 
 ALL_LINES = "all lines"
 ALL_BUT_ONE = "all lines but one"
@@ -22,14 +22,11 @@ def unknown(crop_set: CropSet, repeats: int, seed: int) -> list[Run]:
     Raises
     ------
     DataError
-        Fewer than three lines, or one of which nothing can be held out.
+        Fewer than three lines (one is left out, the others told apart), or one of which nothing
+        can be held out.
     """
     classes, rows = crop_set.classes, crop_set.index.rows
-    if len(classes) < 3:
-        raise DataError(
-            f"unknown leaves one cell line out and tells the others apart: it needs three, the "
-            f"crops have {len(classes)}"
-        )
+    need_lines(crop_set, 3)
     units, lines = units_of(crop_set), by(rows, lambda row: row.image.cell_line)
     held = {line: _last(line, cells, units) for line, cells in lines.items()}
     runs = []
