@@ -23,6 +23,7 @@ from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.errors import DataError
 from parfocal_training.experiments import designs
+from parfocal_training.experiments.catalogue import EXPERIMENTS, unit_name, units
 from parfocal_training.experiments.designs import Run
 from parfocal_training.experiments.newflask import METHODS, TOGETHER, WORK, new_flask
 from parfocal_training.experiments.running import HeldOutResult, RunResult
@@ -227,6 +228,37 @@ def test_a_missing_column_is_named_with_its_images() -> None:
     ]
     with pytest.raises(DataError, match=r"column passage .* 16 have none \(first: 'A0-0.png'\)"):
         designs.density(set_of(rows), 1, 1)
+
+
+def ready(fields: bool) -> CropSet:
+    """Ready crops of one pair of flasks, an image each, with or without their field."""
+    rows = []
+    for row in rows_of(1, 10):
+        number = row.image.path[3:-4]
+        image = msgspec.structs.replace(row.image, field=f"f{int(number) // 2}" if fields else "")
+        rows.append(msgspec.structs.replace(row, image=image, x_px=None, y_px=None))
+    return set_of(rows)
+
+
+def test_ready_crops_without_a_field_are_called_cells() -> None:
+    within = EXPERIMENTS["within"]
+    for fields, unit, n_units in ((True, "field", 2), (False, "cell", 4)):
+        crop_set = ready(fields)
+        (run,) = designs.within(crop_set, 1, 1)
+        assert run.tests[0].on == f"left-out {unit}s" and unit_name(within, crop_set) == unit
+        results = result_of(1, 1.0, tuple(map(int, run.tests[0].cells)))
+        (one,) = figures(results, crop_set, 1, units(within, crop_set))
+        assert one.frame_accuracy is None and one.n_units == n_units
+
+
+def test_only_experiments_that_split_flasks_ask_what_to_split(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [str(crops), "-o", str(tmp_path / "x"), *QUICK, "--plan-only", "--split", "crop"]
+    assert main(["experiment", "within", *more]) == 0
+    with pytest.raises(SystemExit):
+        main(["experiment", "cross", *more])
+    assert "unrecognized arguments: --split crop" in capsys.readouterr().err
 
 
 def result_of(runs: int, right: float, cells: tuple[int, ...]) -> list[RunResult]:

@@ -102,6 +102,13 @@ EXPERIMENTS = {
 }
 
 
+def unit_name(one: Experiment, crop_set: CropSet) -> str:
+    """In a word, what an interval of this experiment draws again."""
+    if one.unit == "flask":
+        return crop_set.index.group_kind
+    return designs.unit_kind(crop_set, "field") if one.unit == "field" else one.unit
+
+
 def units(one: Experiment, crop_set: CropSet) -> tuple[str, ...]:
     """For each crop, what an interval of this experiment draws again."""
     if one.unit == "flask":

@@ -64,10 +64,13 @@ def _options(command: argparse.ArgumentParser, one: Experiment) -> None:
     command.add_argument("--repeats", type=whole_above_zero, default=one.repeats, metavar="N",
                          help="of every run, each with a seed of its own")  # fmt: skip
     command.add_argument("--seed", type=not_below_zero, default=1, help="of splits and weights")
-    command.add_argument(
-        "--split", choices=("field", "crop"), default="field",
-        help="what within and same-type never divide: fields (images), or, as in the paper, cells",
-    )  # fmt: skip
+    if one.unit == "field":
+        command.add_argument(
+            "--split", choices=("field", "crop"), default="field",
+            help="what is never divided: fields (images), or, as in the paper, cells",
+        )  # fmt: skip
+    else:
+        command.set_defaults(split="field")  # whole flasks are left out
     command.add_argument(
         "--answer", nargs="+", choices=VARIANTS, default=["plain"], metavar="WAY",
         help="how the tests are answered: plain; turned: mean over eight turns and reflections; "
@@ -250,7 +253,7 @@ def _say_figures(
             str(one.n_cells),
             f"{100 * one.accuracy:.1f}",
             f"{100 * one.low:.0f}-{100 * one.high:.0f}",
-            f"{100 * one.frame_accuracy:.0f}",
+            "" if one.frame_accuracy is None else f"{100 * one.frame_accuracy:.0f}",
             f"{100 * one.flask_accuracy:.0f}",
         )
     console.print(table)

@@ -74,6 +74,18 @@ def unit_of(row: CropRow, kind: str) -> str:
     return row.image.path if row.image.flask else row.image.group
 
 
+def unit_kind(crop_set: CropSet, kind: str) -> str:
+    """What `unit_of` names, in a word: a field, an image, or but a cell where an image is one."""
+    rows = crop_set.index.rows
+    if kind == "crop":
+        return "cell"
+    if all(row.image.field for row in rows):
+        return "field"
+    if any(row.image.flask and not row.image.field for row in rows):
+        return "cell" if any(row.x_px is None for row in rows) else "image"
+    return crop_set.index.group_kind
+
+
 def within(crop_set: CropSet, repeats: int, seed: int, split: str = "field") -> list[Run]:
     """Fig. 2a: each flask pair by itself, trained on 80 % and tested on 20 %, again and again.
 
@@ -263,7 +275,8 @@ def _split(
         units = sorted({unit_of(rows[i], split) for i in mine})
         if len(units) < 2:
             raise DataError(
-                f"{label} in '{name}' has {len(units)} field or image: an 80/20 split needs two"
+                f"{label} in '{name}' has {len(units)} {unit_kind(crop_set, split)}: an 80/20 "
+                "split needs two"
             )
         count = max(1, round(HELD_OUT_SHARE * len(units)))
         out = {str(unit) for unit in rng.permutation(units)[:count]}
@@ -271,7 +284,7 @@ def _split(
             held[i] = unit_of(rows[i], split) in out
     test = cells[held[cells]]
     train = cells[~held[cells]]
-    one = HeldOut(name, "left-out fields" if split == "field" else "left-out crops", test)
+    one = HeldOut(name, f"left-out {unit_kind(crop_set, split)}s", test)
     return [Run(f"{name} {repeat + 1}", name, train, (one,), seed + repeat, target, classes)]
 
 

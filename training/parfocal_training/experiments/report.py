@@ -8,7 +8,7 @@ import msgspec
 from parfocal_training.cropset import CropSet
 from parfocal_training.experiments import figures as draw
 from parfocal_training.experiments import unknown_report
-from parfocal_training.experiments.catalogue import Experiment
+from parfocal_training.experiments.catalogue import Experiment, unit_name
 from parfocal_training.experiments.plan import ExperimentPlan
 from parfocal_training.experiments.running import RunResult
 from parfocal_training.experiments.summary import SeriesFigures, matrix
@@ -35,16 +35,15 @@ def write(
     report = Report(f"Experiment {experiment.name}: {crop_set.index.data}")
     report.paragraph(experiment.question)
     report.paragraph(f"The paper (Yao, Rochman and Sun 2019): {experiment.found}.")
-    for warning in warnings(plan, crop_set):
+    unit = unit_name(experiment, crop_set)
+    for warning in warnings(plan, crop_set, unit):
         report.warning(warning)
     report.heading("Accuracy")
     chance = 1 / len(results[0].classes)
-    unit = crop_set.index.group_kind if experiment.unit == "flask" else experiment.unit
     report.figure(
         draw.bars(series, chance, experiment.paper),
-        "Accuracy of each series: mean over its tests, 95 % interval from drawing "
-        "whole "
-        f"units ({unit}s) again.",
+        "Accuracy of each series: mean over its tests, 95 % interval from drawing whole units "
+        f"({unit}s) again.",
     )
     report.table(COLUMNS, [row(one) for one in series])
     tables = {v: matrix(results, v) for v in dict.fromkeys(one.variant for one in series)}
@@ -86,12 +85,12 @@ def row(one: SeriesFigures) -> tuple[object, ...]:
         f"{one.paper_low:.3f} to {one.paper_high:.3f}",
         f"{one.low:.3f} to {one.high:.3f}",
         one.balanced_accuracy,
-        one.frame_accuracy,
+        "" if one.frame_accuracy is None else one.frame_accuracy,
         one.flask_accuracy,
     )
 
 
-def warnings(plan: ExperimentPlan, crop_set: CropSet) -> list[str]:
+def warnings(plan: ExperimentPlan, crop_set: CropSet, unit: str) -> list[str]:
     """What a reader must know before believing the figures."""
     out = []
     if all(Path(row.image.path).name.startswith("sim-") for row in crop_set.index.rows):
@@ -100,6 +99,12 @@ def warnings(plan: ExperimentPlan, crop_set: CropSet) -> list[str]:
         out.append(
             "Cells were split at random, as the paper did: cells of one field lie on both sides, "
             "and the figures flatter."
+        )
+    elif unit == "cell":
+        out.append(
+            "Each image is one cell and no field is known, so cells of one field may lie on both "
+            "sides, and the figures flatter: the column field in flasks.csv would keep them "
+            "together. Intervals draw single cells again."
         )
     if crop_set.index.group_kind != "flask":
         out.append(

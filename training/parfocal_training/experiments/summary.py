@@ -23,7 +23,8 @@ class SeriesFigures(msgspec.Struct, frozen=True, kw_only=True):
     `accuracy` is the mean over its tests, as in the paper, `sd` that of the tests; `paper_low` and
     `paper_high` the paper's interval on the error with N different cells taken as independent;
     `low`, `high` a bootstrap of whole units: flasks, or fields within a flask. `frame_accuracy`
-    and `flask_accuracy` count frames and flasks whose mean probability names the right class.
+    and `flask_accuracy` count frames and flasks whose mean probability names the right class; None
+    where a frame is one ready crop.
     """
 
     series: str
@@ -38,7 +39,7 @@ class SeriesFigures(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     balanced_accuracy: float
-    frame_accuracy: float
+    frame_accuracy: float | None
     flask_accuracy: float
 
 
@@ -128,6 +129,7 @@ def _series(
     n_cells = len(set(np.concatenate([one.cells for one in tests]).tolist()))
     low, high, n_units = over_units(tests, units, rng)
     paper = paper_interval(accuracy, n_cells)
+    ready = any(row.x_px is None for row in crop_set.index.rows)  # then an image is one cell
     return SeriesFigures(
         series=series,
         variant=variant,
@@ -141,7 +143,7 @@ def _series(
         low=low,
         high=high,
         balanced_accuracy=mean_of(tests, _balanced),
-        frame_accuracy=mean_of(tests, voted(crop_set, "image")),
+        frame_accuracy=None if ready else mean_of(tests, voted(crop_set, "image")),
         flask_accuracy=mean_of(tests, voted(crop_set, "group")),
     )
 
