@@ -338,8 +338,10 @@ def test_an_experiment_writes_figures_and_one_page(finished: Path) -> None:
     for one in figures:
         assert one["n_tests"] == 2 and one["n_cells"] == 16 and one["n_units"] == 4
         assert 0 <= one["low"] <= one["accuracy"] <= one["high"] <= 1
+        assert one["paper"] == 0.7 and one["paper_words"] == "about 70 % or less"
     page = (finished / "report.html").read_text()
     assert "about 70 % or less from one pair" in page and "Log of the runs" in page
+    assert "Every test as a dot" in page and "recipe flask, seed 1, tested on" in page
     assert 'src="data:image/png' in page and "http" not in page.split("</style>")[1]
 
 

@@ -124,7 +124,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     results = _watched(options, console, jobs, crop_set, processes, threads)
     order = {run.name: i for i, run in enumerate(runs)}
     results.sort(key=lambda result: order[result.name])
-    series = figures(results, crop_set, options.seed, units(one, crop_set))
+    found = figures(results, crop_set, options.seed, units(one, crop_set))
+    series = [one.beside_the_paper(each) for each in found]
     novelty = unknown_figures(results, crop_set, options.seed) if one.novelty else []
     report.write(options.out, one, plan, results, series, crop_set, novelty)
     _say_figures(options, console, series, novelty)
@@ -244,7 +245,7 @@ def _say_figures(
             emit(one)
         return
     table = Table("series", "answered", "tests", "cells", "accuracy (%)", "95 % interval",
-                  "frames by vote (%)", "flasks by vote (%)")  # fmt: skip
+                  "the paper found", "frames by vote (%)", "flasks by vote (%)")  # fmt: skip
     for one in series:
         table.add_row(
             one.series,
@@ -253,6 +254,7 @@ def _say_figures(
             str(one.n_cells),
             f"{100 * one.accuracy:.1f}",
             f"{100 * one.low:.0f}-{100 * one.high:.0f}",
+            one.paper_words,
             "" if one.frame_accuracy is None else f"{100 * one.frame_accuracy:.0f}",
             f"{100 * one.flask_accuracy:.0f}",
         )

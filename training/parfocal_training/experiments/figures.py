@@ -8,11 +8,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from parfocal_training.experiments.running import RunResult
-from parfocal_training.experiments.summary import SeriesFigures
+from parfocal_training.experiments.summary import SeriesFigures, answered
 from parfocal_training.report import canvas
 from parfocal_training.train import Epoch
-
-SHOWN_CURVES = 40
 
 
 def curves(results: Sequence[RunResult]) -> Figure:
@@ -20,13 +18,14 @@ def curves(results: Sequence[RunResult]) -> Figure:
     made = canvas(9, 3.6)
     loss, accuracy = made.subplots(1, 2)
     shown = [run.history for run in results if run.history]
-    for history in shown[:SHOWN_CURVES]:
+    pale = max(0.03, 0.15 * min(1, 40 / max(1, len(shown))))  # hundreds must not become a blot
+    for history in shown:
         at = [epoch.number for epoch in history]
-        loss.plot(at, [e.loss for e in history], color="C0", alpha=0.15)
-        accuracy.plot(at, [e.train_accuracy for e in history], color="C0", alpha=0.15)
+        loss.plot(at, [e.loss for e in history], color="C0", alpha=pale)
+        accuracy.plot(at, [e.train_accuracy for e in history], color="C0", alpha=pale)
         if history[0].val_accuracy is not None:
-            loss.plot(at, [e.val_loss for e in history], color="C1", alpha=0.15)
-            accuracy.plot(at, [e.val_accuracy for e in history], color="C1", alpha=0.15)
+            loss.plot(at, [e.val_loss for e in history], color="C1", alpha=pale)
+            accuracy.plot(at, [e.val_accuracy for e in history], color="C1", alpha=pale)
     _mean(loss, shown, "loss", "C0", "training cells, augmented")
     _mean(loss, shown, "val_loss", "C1", "first test")
     _mean(accuracy, shown, "train_accuracy", "C0", "training cells, augmented")
@@ -50,7 +49,7 @@ def _mean(
     axes.plot(at, np.mean(values, 0), color=colour, linewidth=2, label=label)  # type: ignore[attr-defined]
 
 
-def bars(series: Sequence[SeriesFigures], chance: float, paper: dict[str, float]) -> Figure:
+def bars(series: Sequence[SeriesFigures], chance: float) -> Figure:
     """Accuracy of each series with its interval over groups; the paper's figure as a diamond."""
     names = list(dict.fromkeys(one.series for one in series))
     variants = list(dict.fromkeys(one.variant for one in series))
@@ -65,14 +64,42 @@ def bars(series: Sequence[SeriesFigures], chance: float, paper: dict[str, float]
         high = np.array([one.high for one in mine.values()])
         spread = np.abs(np.stack([height - low, high - height]))
         axes.bar(at, height, width, yerr=spread, capsize=2, label=variant, color=f"C{v}", alpha=0.8)
-    known = [(names.index(name), value) for name, value in paper.items() if name in names]
+    known = {names.index(one.series): one.paper for one in series if one.paper is not None}
     if known:
-        axes.plot(*zip(*known, strict=True), "kD", label="the paper", zorder=5)
+        axes.plot(list(known), list(known.values()), "kD", label="the paper", zorder=5)
     axes.axhline(chance, color="grey", linestyle=":", label="chance")
     axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
     axes.set(ylabel="accuracy", ylim=(0, 1.02))
     made.legend(fontsize="small", loc="outside right upper")
     return made
+
+
+def pools(results: Sequence[RunResult], series: Sequence[SeriesFigures], chance: float) -> Figure:
+    """Accuracy by the number of pairs trained on (the number in a series' name), as in Fig. 3e."""
+    made = canvas(7, 4)
+    axes = made.subplots()
+    variants = list(dict.fromkeys(one.variant for one in series))
+    for v, variant in enumerate(variants):
+        means = {size_of(one.series): one.accuracy for one in series if one.variant == variant}
+        axes.plot(sorted(means), [means[size] for size in sorted(means)], f"C{v}", label=variant)
+        if variant in results[0].tests[0].logits:  # else it is a mean of networks
+            shift = 0.1 * (v - (len(variants) - 1) / 2)
+            tests = answered(results, variant)
+            at = [size_of(one.test.series) + shift for one in tests]
+            axes.plot(at, [one.right.mean() for one in tests], f"C{v}o", alpha=0.3)
+    known = {size_of(one.series): one.paper for one in series if one.paper is not None}
+    if known:
+        axes.plot(list(known), list(known.values()), "kD", label="the paper")
+    axes.axhline(chance, color="grey", linestyle=":", label="chance")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="pairs of flasks trained on", ylabel="accuracy", ylim=(0, 1.02))
+    made.legend(fontsize="small", loc="outside right upper")
+    return made
+
+
+def size_of(series: str) -> int:
+    """The first number in a name: `2 of 4 pairs`, `pool of 2`."""
+    return next(int(word) for word in series.split() if word.isdigit())
 
 
 def heat(rows: Sequence[str], columns: Sequence[str], values: NDArray[np.float64]) -> Figure:

@@ -17,8 +17,8 @@ from parfocal_training.report import Report
 from parfocal_training.write import write_whole
 
 COLUMNS = (
-    "series", "answered", "tests", "cells", "units", "accuracy", "SD of tests",
-    "paper's interval", "bootstrap of units", "balanced", "frames by vote", "flasks by vote",
+    "series", "answered", "tests", "cells", "units", "accuracy", "the paper found", "SD of tests",
+    "by the paper's formula", "bootstrap of units", "balanced", "frames by vote", "flasks by vote",
 )  # fmt: skip
 
 
@@ -41,11 +41,17 @@ def write(
     report.heading("Accuracy")
     chance = 1 / len(results[0].classes)
     report.figure(
-        draw.bars(series, chance, experiment.paper),
+        draw.bars(series, chance),
         "Accuracy of each series: mean over its tests, 95 % interval from drawing whole units "
         f"({unit}s) again.",
     )
     report.table(COLUMNS, [row(one) for one in series])
+    if experiment.pools:
+        report.heading("By the number of flask pairs trained on")
+        report.figure(
+            draw.pools(results, series, chance),
+            "Every test as a dot, the mean of each size as a line (Fig. 3e of the paper).",
+        )
     tables = {v: matrix(results, v) for v in dict.fromkeys(one.variant for one in series)}
     if any(len(rows) > 1 and len(columns) > 1 for rows, columns, _ in tables.values()):
         report.heading("Trained on, tested on")
@@ -58,13 +64,15 @@ def write(
     report.heading("Training")
     report.figure(
         draw.curves(results),
-        "Each network thin, their mean thick; curves of the first test are for looking, nothing "
-        "was chosen by them.",
+        "Each network thin, their mean thick, of the epochs that all have; curves of the first "
+        "test are for looking, nothing was chosen by them.",
     )
     seconds = sum(result.seconds for result in results)
+    resumed = sum(result.epochs_before > 0 for result in results)
     report.paragraph(
         f"{len(results)} networks, {seconds / 60:.1f} minutes of training and answering in all, on "
         f"{', '.join(plan.devices)}."
+        + (f" Of {resumed} that were resumed, the last sitting counts." if resumed else "")
     )
     report.details("What was asked", msgspec.json.format(msgspec.json.encode(plan)).decode())
     report.details("Log of the runs", "\n".join(map(log_line, results)))
@@ -81,6 +89,7 @@ def row(one: SeriesFigures) -> tuple[object, ...]:
         one.n_cells,
         one.n_units,
         one.accuracy,
+        one.paper_words,
         one.sd,
         f"{one.paper_low:.3f} to {one.paper_high:.3f}",
         f"{one.low:.3f} to {one.high:.3f}",

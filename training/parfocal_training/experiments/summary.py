@@ -24,7 +24,7 @@ class SeriesFigures(msgspec.Struct, frozen=True, kw_only=True):
     `paper_high` the paper's interval on the error with N different cells taken as independent;
     `low`, `high` a bootstrap of whole units: flasks, or fields within a flask. `frame_accuracy`
     and `flask_accuracy` count frames and flasks whose mean probability names the right class; None
-    where a frame is one ready crop.
+    where a frame is one ready crop. `paper` is the accuracy that the paper found, in `paper_words`.
     """
 
     series: str
@@ -41,6 +41,8 @@ class SeriesFigures(msgspec.Struct, frozen=True, kw_only=True):
     balanced_accuracy: float
     frame_accuracy: float | None
     flask_accuracy: float
+    paper: float | None = None
+    paper_words: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
