@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -78,7 +78,8 @@ def _options(command: argparse.ArgumentParser, one: Experiment) -> None:
         "control flask of another line",
     )  # fmt: skip
     command.add_argument("--devices", nargs="+", default=["auto"], metavar="DEVICE",
-                         help="auto, cpu, cuda, cuda:1 ...; runs are shared out")  # fmt: skip
+                         help="auto: every GPU, else cpu; cuda:1 ...; each takes the next network "
+                         "when it is free")  # fmt: skip
     command.add_argument("--jobs", type=not_below_zero, default=0,
                          help="processes; 0: one a GPU, else one a core")  # fmt: skip
     command.add_argument("--plan-only", action="store_true", help="print the plan and stop")
@@ -110,18 +111,22 @@ def run(options: argparse.Namespace, console: Console) -> None:
     torch.set_num_threads(threads)  # as each of the processes will have it
     folder = options.out / "runs"
     jobs = [
-        Job(run, recipe, devices[i % len(devices)], plan.variants, plan.digest, folder)
-        for i, (run, recipe) in enumerate(zip(runs, recipes, strict=True))
+        Job(run, recipe, plan.variants, plan.digest, folder)
+        for run, recipe in zip(runs, recipes, strict=True)
     ]
     left = [job for job in jobs if not (options.resume and job.result.exists())]
     first = {job.recipe.name: job for job in reversed(left)}
-    pace = {name: seconds_a_crop(crop_set, job, time.perf_counter) for name, job in first.items()}
+    pace = {
+        name: seconds_a_crop(crop_set, job, devices[0], time.perf_counter)
+        for name, job in first.items()
+    }
     _say_plan(options, console, left, cost(left, pace, processes), crop_set)
     if options.plan_only:
         return
     claim(options.out, plan, options.resume)
     folder.mkdir(exist_ok=True)
-    results = _watched(options, console, jobs, crop_set, processes, threads)
+    every = run_all(options.crops, crop_set, jobs, devices, processes, threads)
+    results = _watched(options, console, every, len(jobs))
     order = {run.name: i for i, run in enumerate(runs)}
     results.sort(key=lambda result: order[result.name])
     found = figures(results, crop_set, options.seed, units(one, crop_set))
@@ -144,16 +149,13 @@ def _recipes(options: argparse.Namespace, one: Experiment, runs: Sequence[Run]) 
 
 
 def _devices(names: Sequence[str]) -> tuple[str, ...]:
-    out = []
+    gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     for name in names:
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name.startswith("cuda") and not torch.cuda.is_available():
+        if name.startswith("cuda") and not gpus:
             raise UsageError(f"--devices {name}: this PyTorch finds no CUDA device")
-        if name != "cpu" and not name.startswith("cuda"):
+        if name not in ("auto", "cpu") and not name.startswith("cuda"):
             raise UsageError(f"--devices takes auto, cpu, cuda or cuda:N, got '{name}'")
-        out.append(name)
-    return tuple(out)
+    return tuple(one for name in names for one in (gpus or ("cpu",) if name == "auto" else (name,)))
 
 
 def _say_plan(
@@ -201,23 +203,21 @@ def _span(values: Sequence[int]) -> str:
 def _watched(
     options: argparse.Namespace,
     console: Console,
-    jobs: Sequence[Job],
-    crop_set: CropSet,
-    processes: int,
-    threads: int,
+    every: Iterable[RunResult],
+    count: int,
 ) -> list[RunResult]:
     results = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/"
                "{task.total}"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("networks", total=len(jobs))
-        for result in run_all(options.crops, crop_set, jobs, processes, threads):
+        task = bar.add_task("networks", total=count)
+        for result in every:
             results.append(result)
             bar.advance(task)
             if options.json:
                 emit({"run": result.name, "accuracy": _accuracies(result)})
             elif not console.is_terminal:
-                console.print(f"{len(results)}/{len(jobs)} {report.log_line(result)}",
+                console.print(f"{len(results)}/{count} {report.log_line(result)}",
                               soft_wrap=True)  # fmt: skip
     return results
 

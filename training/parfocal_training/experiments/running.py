@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Literal
 
@@ -81,11 +82,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told: everything but the crops, which it loads once."""
+    """What a worker is told: everything but the crops, which it loads once, and its device."""
 
     run: Run
     recipe: Recipe
-    device: str
     variants: tuple[Variant, ...]
     plan: str
     folder: Path
@@ -134,9 +134,9 @@ def trained(
     return state.averaged, reference, history, before
 
 
-def execute(crop_set: CropSet, job: Job) -> RunResult:
+def execute(crop_set: CropSet, job: Job, device: torch.device) -> RunResult:
     """Train one network and ask it all its tests; the result is also written."""
-    run, device, start = job.run, torch.device(job.device), time.perf_counter()
+    run, start = job.run, time.perf_counter()
     progress = job.folder / f"{run.file_name}.progress"
     tag = f"{job.plan} {run.name}"
     model, reference, history, before = trained(crop_set, run, job.recipe, device, progress, tag)
@@ -194,17 +194,18 @@ def _rounded(logits: torch.Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(v) for v in row) for row in values)
 
 
-_worker_crops: list[CropSet] = []
+_worker: list[tuple[CropSet, torch.device]] = []
 
 
-def _begin_worker(folder: Path, threads: int) -> None:
-    """Load the crops once; a process keeps to its share of the cores."""
+def _begin_worker(folder: Path, threads: int, devices: "Queue[str]") -> None:
+    """Load the crops once; a process keeps to its device and its share of the cores."""
     torch.set_num_threads(threads)
-    _worker_crops[:] = [cropset.load(folder).for_training()]
+    _worker[:] = [(cropset.load(folder).for_training(), torch.device(devices.get()))]
 
 
 def _work(job: Job) -> RunResult:
-    return execute(_worker_crops[0], job)
+    crop_set, device = _worker[0]
+    return execute(crop_set, job, device)
 
 
 def finished(job: Job) -> RunResult | None:
@@ -227,12 +228,15 @@ def run_all(
     crops: Path,
     crop_set: CropSet,
     jobs: Sequence[Job],
+    devices: Sequence[str],
     processes: int,
     threads: int,
 ) -> Iterator[RunResult]:
     """The results of all jobs, stored ones first, then as they are done.
 
-    One process trains in this very process, so that Ctrl-C and a debugger work as everywhere.
+    Each process has a device to itself, or shares it evenly, and takes the next job when it is
+    free. One process trains in this very process, on the first device, so that Ctrl-C and a
+    debugger work as everywhere.
     """
     left = []
     for job in jobs:
@@ -243,16 +247,19 @@ def run_all(
             yield done
     if processes == 1 or len(left) < 2:
         for job in left:
-            yield execute(crop_set, job)
+            yield execute(crop_set, job, torch.device(devices[0]))
         return
-    yield from _in_processes(crops, left, min(processes, len(left)), threads)
+    yield from _in_processes(crops, left, devices, min(processes, len(left)), threads)
 
 
 def _in_processes(
-    crops: Path, jobs: Sequence[Job], processes: int, threads: int
+    crops: Path, jobs: Sequence[Job], devices: Sequence[str], processes: int, threads: int
 ) -> Iterator[RunResult]:
     context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
-    pool = ProcessPoolExecutor(processes, context, _begin_worker, (crops, threads))
+    free: Queue[str] = context.Queue()
+    for number in range(processes):
+        free.put(devices[number % len(devices)])
+    pool = ProcessPoolExecutor(processes, context, _begin_worker, (crops, threads, free))
     try:
         open_jobs: set[Future[RunResult]] = {pool.submit(_work, job) for job in jobs}
         while open_jobs:
@@ -270,9 +277,9 @@ def default_processes(devices: Sequence[str]) -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def seconds_a_crop(crop_set: CropSet, job: Job, clock_s: Callable[[], float]) -> float:
+def seconds_a_crop(crop_set: CropSet, job: Job, device: str, clock_s: Callable[[], float]) -> float:
     """Seconds that a crop takes in the training of a job, from three steps after a first one."""
-    place, run, recipe = torch.device(job.device), job.run, job.recipe
+    place, run, recipe = torch.device(device), job.run, job.recipe
     size = recipe.batch_of(len(run.train))
     short = msgspec.structs.replace(recipe, epochs=1, crops_seen=0, batch=size)
     cells = run.train[:size]
