@@ -155,7 +155,8 @@ def _devices(names: Sequence[str]) -> tuple[str, ...]:
             raise UsageError(f"--devices {name}: this PyTorch finds no CUDA device")
         if name not in ("auto", "cpu") and not name.startswith("cuda"):
             raise UsageError(f"--devices takes auto, cpu, cuda or cuda:N, got '{name}'")
-    return tuple(one for name in names for one in (gpus or ("cpu",) if name == "auto" else (name,)))
+    every = gpus or ("cpu",)
+    return tuple(one for name in names for one in (every if name == "auto" else (name,)))
 
 
 def _say_plan(
