@@ -1,5 +1,6 @@
 """`parfocal-train experiment`: designs never leak, runs resume, the report says what was done."""
 
+import html
 import itertools
 import json
 import subprocess
@@ -357,6 +358,21 @@ def test_an_interrupted_experiment_goes_on_and_gives_the_same_figures(
     assert main([*command, "-o", str(again), "--jobs", "1"]) == 2  # not without --resume
     assert main([*command, "-o", str(again), "--jobs", "1", "--resume"]) == 0
     assert (again / "figures.json").read_bytes() == (finished / "figures.json").read_bytes()
+
+
+def test_repeats_of_a_training_are_reported_one_by_one_and_together(
+    crops: Path, tmp_path: Path
+) -> None:
+    command = ["experiment", "new-flask", str(crops), "-o", str(tmp_path), "--devices", "cpu"]
+    assert main([*command, "--jobs", "1", "--set", "crops_seen=8", "pretraining=0"]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_bytes())
+    named = {(one["series"], one["variant"]): one["n_tests"] for one in figures}
+    assert named["plain", "plain"] == 2 * TOGETHER
+    assert named["plain", "plain, mean of 3 networks"] == 2
+    assert len(named) == len(METHODS) + 1
+    page = (tmp_path / "report.html").read_text()
+    for recipe in METHODS:
+        assert f"recipe {recipe.name}, seed 1" in html.unescape(page)
 
 
 def test_results_of_other_settings_are_refused(

@@ -52,7 +52,7 @@ def write(
             draw.pools(results, series, chance),
             "Every test as a dot, the mean of each size as a line (Fig. 3e of the paper).",
         )
-    tables = {v: matrix(results, v) for v in dict.fromkeys(one.variant for one in series)}
+    tables = {variant: matrix(results, variant) for variant in plan.variants}
     if any(len(rows) > 1 and len(columns) > 1 for rows, columns, _ in tables.values()):
         report.heading("Trained on, tested on")
         for variant, (rows, columns, values) in tables.items():
