@@ -370,9 +370,10 @@ def test_repeats_of_a_training_are_reported_one_by_one_and_together(
     assert named["plain", "plain"] == 2 * TOGETHER
     assert named["plain", "plain, mean of 3 networks"] == 2
     assert len(named) == len(METHODS) + 1
-    page = (tmp_path / "report.html").read_text()
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert "Every setting in which they differ" in page and "mix_statistics</th>" in page
     for recipe in METHODS:
-        assert f"recipe {recipe.name}, seed 1" in html.unescape(page)
+        assert f"recipe {recipe.name}, seed 1" in page
 
 
 def test_results_of_other_settings_are_refused(
@@ -405,7 +406,20 @@ def test_a_plan_is_printed_before_anything_is_trained(
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["networks"] == 2 and plan["tests"] == 2
     assert plan["crop_steps"] == 2 * 6 and plan["seconds"] > 0
+    assert plan["crops_answered"] == 2 * (2 + 2)  # once after the epoch, once as a test
+    assert main([*command, "--answer", "turned"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["crops_answered"] == 2 * (2 + 8 * 2)
     assert not out.exists()
+
+
+def test_what_is_done_already_costs_nothing(
+    finished: Path, crops: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["experiment", "cross", str(crops), "-o", str(finished), *QUICK, "--json"]
+    for more, networks in ([], 2), (["--resume"], 0):
+        assert main([*command, "--plan-only", *more]) == 0
+        assert json.loads(capsys.readouterr().out)["plan"]["networks"] == networks
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from parfocal_training.experiments.plan import ExperimentPlan
 from parfocal_training.experiments.running import RunResult
 from parfocal_training.experiments.summary import SeriesFigures, matrix
 from parfocal_training.experiments.unknown_figures import UnknownFigures
+from parfocal_training.recipe import Recipe
 from parfocal_training.report import Report
 from parfocal_training.write import write_whole
 
@@ -61,6 +62,9 @@ def write(
     if novelty:
         unknown_report.add(report, novelty, results, crop_set)
         write_whole(folder / "novelty.json", msgspec.json.format(msgspec.json.encode(novelty)))
+    if len(plan.recipes) > 1:
+        report.heading("Recipes")
+        report.table(*recipe_table(plan.recipes), "Every setting in which they differ.")
     report.heading("Training")
     report.figure(
         draw.curves(results),
@@ -97,6 +101,13 @@ def row(one: SeriesFigures) -> tuple[object, ...]:
         "" if one.frame_accuracy is None else one.frame_accuracy,
         one.flask_accuracy,
     )
+
+
+def recipe_table(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[object]]]:
+    """Columns and lines of a table that shows how recipes differ."""
+    flat = [recipe.flat() for recipe in recipes]
+    unlike = [name for name in flat[0] if len({one[name] for one in flat}) > 1 and name != "name"]
+    return ["recipe", *unlike], [[one["name"], *(one[name] for name in unlike)] for one in flat]
 
 
 def warnings(plan: ExperimentPlan, crop_set: CropSet, unit: str) -> list[str]:
