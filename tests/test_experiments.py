@@ -448,7 +448,8 @@ def test_recipes_of_methods_are_changed_not_chosen(
 ) -> None:
     command = ["experiment", "new-flask", str(crops), "-o", str(tmp_path / "x"), "--devices", "cpu"]
     costs = []
-    for more in ([], ["--set", "crops_seen=20", "pretraining=0"], ["--epochs", "1"]):
+    light = ["--set", "network=coarse", "vary=view"]
+    for more in (light, [*light, "crops_seen=20", "pretraining=0"], [*light, "--epochs", "1"]):
         assert main([*command, "--plan-only", "--json", *more]) == 0
         costs.append(json.loads(capsys.readouterr().out)["plan"]["crop_steps"])
     networks = 2 * (len(METHODS) - 1 + TOGETHER)  # from either pair, 8 crops each
