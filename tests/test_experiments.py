@@ -391,7 +391,7 @@ def test_two_processes_give_what_one_gives(finished: Path, crops: Path, tmp_path
     command = ["experiment", "cross", str(crops), "-o", str(out), *QUICK, "--jobs", "2"]
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--answer", "plain", "with-control"],
-        capture_output=True, text=True, timeout=55,
+        capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (out / "figures.json").read_bytes() == (finished / "figures.json").read_bytes()

@@ -9,6 +9,7 @@ NAME is that of the run, with `%` and a code for what a file name cannot hold.
 import hashlib
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -199,8 +200,17 @@ _worker: list[tuple[CropSet, torch.device]] = []
 
 def _begin_worker(folder: Path, threads: int, devices: "Queue[str]") -> None:
     """Load the crops once; a process keeps to its device and its share of the cores."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _worker[:] = [(cropset.load(folder).for_training(), torch.device(devices.get()))]
+
+
+def _end_with_parent() -> None:
+    """Leave nothing behind when the parent is killed: a worker would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> RunResult:
