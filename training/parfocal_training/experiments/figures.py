@@ -50,7 +50,7 @@ def _mean(
 
 
 def bars(series: Sequence[SeriesFigures], chance: float) -> Figure:
-    """Accuracy of each series with its interval over groups; the paper's figure as a diamond."""
+    """Accuracy of each series with its interval over units; the paper's figure as a diamond."""
     names = list(dict.fromkeys(one.series for one in series))
     variants = list(dict.fromkeys(one.variant for one in series))
     made = canvas(max(6.0, 0.7 * len(names) * len(variants) + 2), 4)
@@ -66,7 +66,7 @@ def bars(series: Sequence[SeriesFigures], chance: float) -> Figure:
         axes.bar(at, height, width, yerr=spread, capsize=2, label=variant, color=f"C{v}", alpha=0.8)
     known = {names.index(one.series): one.paper for one in series if one.paper is not None}
     if known:
-        axes.plot(list(known), list(known.values()), "kD", label="the paper", zorder=5)
+        axes.plot(list(known), list(known.values()), "kD", label="the paper (a bound)", zorder=5)
     axes.axhline(chance, color="grey", linestyle=":", label="chance")
     axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
     axes.set(ylabel="accuracy", ylim=(0, 1.02))
@@ -89,7 +89,7 @@ def pools(results: Sequence[RunResult], series: Sequence[SeriesFigures], chance:
             axes.plot(at, [one.right.mean() for one in tests], f"C{v}o", alpha=0.3)
     known = {size_of(one.series): one.paper for one in series if one.paper is not None}
     if known:
-        axes.plot(list(known), list(known.values()), "kD", label="the paper")
+        axes.plot(list(known), list(known.values()), "kD", label="the paper (a bound)")
     axes.axhline(chance, color="grey", linestyle=":", label="chance")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="pairs of flasks trained on", ylabel="accuracy", ylim=(0, 1.02))
