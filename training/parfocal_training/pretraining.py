@@ -18,7 +18,8 @@ def pretrain(
     """Begin from a network that learned to tell every cell of the set from every other.
 
     Self-labels (Yao et al. 2019, Fig. 5): each crop is a class of its own, its augmented copies
-    are the examples. No label of a cell line is used, so cells of test flasks may take part.
+    are the examples. No label of a cell line is used; cells of tested flasks are left out all the
+    same, for a network that has seen them is no measure of a new flask.
     """
     n, device = len(crop_set), state.generator.device
     crops = Labelled.each_its_own(device, crop_set)
