@@ -217,9 +217,39 @@ def test_a_phenotype_that_comes_with_density_is_told_at_the_flask_level(found: P
         assert one["low"] <= one["difference"] <= one["high"]
     of_kind = [one for one in shown["differences"] if one["phenotype"] == dense_kind]
     assert all(one["difference"] == pytest.approx(-3 / 8, abs=0.1) for one in of_kind)
+    assert shown["trends"] == [] and shown["untested"] == "Passages are not compared: not recorded."
     flasks = [one for one in shown["shares"] if one["attribute"] == "flask"]
     assert len(flasks) == FLASKS * 3 and all(one["units"] == 2 for one in flasks)
     assert sum(one["k"] for one in flasks) == FLASKS * PER_FLASK
+
+
+def test_many_densities_are_tested_for_a_trend(inputs: tuple[str, str], tmp_path: Path) -> None:
+    """One line, eight flasks with a density each; the third kind comes with density."""
+    whole = cropset.load(Path(inputs[1]))
+    rows = []
+    for i, row in enumerate(whole.index.rows):
+        flask = i // PER_FLASK
+        density, passage = str(10 * flask + 100 * (flask % 4 >= 2)), str(flask % 2)
+        image = msgspec.structs.replace(row.image, cell_line="A", density=density, passage=passage)
+        rows.append(msgspec.structs.replace(row, image=image))
+    index = msgspec.structs.replace(whole.index, classes=("A",), rows=tuple(rows))
+    cropset.save(CropSet(whole.crops, index), tmp_path / "crops")
+    out = tmp_path / "out"
+    asked = ["phenotypes", inputs[0], str(tmp_path / "crops"), "-o", str(out), "--clusters", "3"]
+    assert cli.main([*asked, *QUICK]) == 0
+    kinds = np.array([kind_of(i) for i in range(FLASKS * PER_FLASK)])
+    dense_kind = int(np.bincount(column(out, "phenotype")[kinds == 2]).argmax())
+    shown = msgspec.convert(figures_of(out), dict)
+    assert [one["attribute"] for one in shown["trends"]] == ["density"] * 3
+    assert {one["attribute"] for one in shown["differences"]} == {"passage"}
+    (of_kind,) = [one for one in shown["trends"] if one["phenotype"] == dense_kind]
+    assert of_kind["rho"] > 0.7 and of_kind["p"] < 0.05 and of_kind["p"] <= of_kind["p_holm"]
+    low, _, high = of_kind["thirds"]
+    assert (low["first"], high["last"], low["flasks"]) == (0, 170, 3)
+    assert low["low"] <= low["fraction"] < high["fraction"] <= high["high"]
+    page = (out / "report.html").read_text()
+    assert "Trend with density" in page and "passage 1 (4) less 0 (4)" in page
+    assert (out / "figures" / "trend-density.png").exists()
 
 
 def test_the_model_assigns_what_the_table_says(found: Path, inputs: tuple[str, str]) -> None:

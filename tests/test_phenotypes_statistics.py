@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ttest_ind  # type: ignore[import-untyped]
+from scipy.stats import spearmanr, ttest_ind  # type: ignore[import-untyped]
 from sklearn.metrics import silhouette_samples
 
 from parfocal_training.errors import DataError
@@ -21,6 +21,7 @@ from parfocal_training.phenotypes.model import (
 )
 from parfocal_training.phenotypes.silhouette import all_silhouettes
 from parfocal_training.phenotypes.space import Kind, fitted, spread_of
+from parfocal_training.phenotypes.trends import spearman_test, thirds
 from parfocal_training.pixels.agreement import adjusted_rand
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -208,3 +209,34 @@ def test_a_permutation_of_flasks_is_exact_when_it_can_be() -> None:
     rng = np.random.default_rng(0)
     many = permutation(rng.normal(0, 1, 12), rng.normal(3, 1, 12))
     assert 0 < many < 0.001
+
+
+@given(SEEDS, st.integers(3, 30))
+@settings(max_examples=20, deadline=None)
+def test_the_correlation_of_a_trend_is_spearmans(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=n), rng.integers(0, 5, n).astype(float)
+    rho, p = spearman_test(one, other)
+    if np.ptp(other):
+        assert rho == pytest.approx(spearmanr(one, other).statistic)
+    else:
+        assert (rho, p) == (0, 1)
+    assert 0 < p <= 1
+
+
+def test_the_p_value_of_a_trend_is_exact_for_few_flasks() -> None:
+    rising = np.arange(5.0)
+    rho, p = spearman_test(rising, rising**3)
+    assert rho == pytest.approx(1) and p == 2 / 120
+    assert spearman_test(rising, np.array([1.0, 0, 2, 3, 4]))[1] > 2 / 120
+
+
+def test_a_trend_raises_no_more_false_alarms_than_it_says() -> None:
+    rng = np.random.default_rng(2)
+    alarms = [spearman_test(rng.normal(size=6), rng.normal(size=6))[1] <= 0.05 for _ in range(600)]
+    assert np.mean(alarms) < 0.08
+
+
+def test_thirds_keep_equal_values_together() -> None:
+    assert thirds(np.array([5.0, 1, 3, 2, 4, 6])).tolist() == [2, 0, 1, 0, 1, 2]
+    assert thirds(np.array([1.0, 1, 1, 1, 9])).tolist() == [0, 0, 0, 0, 1]

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 
 from parfocal_training.leftout import numbered
 from parfocal_training.phenotypes import figures, maps
+from parfocal_training.phenotypes.comparisons import counts
 from parfocal_training.phenotypes.study import Cells, Study
+from parfocal_training.phenotypes.trends import of_flasks
 from parfocal_training.report import drawn
 from parfocal_training.write import write_whole
 
@@ -41,6 +43,21 @@ def _pictures(made: Study, cells: Cells) -> Iterator[tuple[str, Figure]]:
         if attribute != found.group_kind:
             name = f"fractions-{attribute.replace(' ', '-')}"
             yield name, figures.value_fractions(found.shares, attribute)
+    for attribute in dict.fromkeys(one.attribute for one in found.trends):
+        yield f"trend-{attribute}", _trend(made, cells, attribute)
+
+
+def _trend(made: Study, cells: Cells, attribute: str) -> Figure:
+    rows = [row.image for row in cells.crop_set.index.rows]
+    mine = [one for one in made.results.trends if one.attribute == attribute]
+    points = {}
+    for line in dict.fromkeys(one.cells for one in mine):
+        at = [i for i, row in enumerate(rows) if row.cell_line == line]
+        flask = numbered(tuple(rows[i].group for i in at))[1]
+        hits, n = counts(made.labels[at], flask, made.results.k)
+        values = of_flasks(tuple(getattr(rows[i], attribute) for i in at), flask)
+        points[line] = values, hits / n[:, None]
+    return figures.trend(points, mine, attribute)
 
 
 def _montage(made: Study, cells: Cells) -> Figure:

@@ -12,6 +12,7 @@ from parfocal_training.phenotypes.fractions import Share
 from parfocal_training.phenotypes.model import SingleView
 from parfocal_training.phenotypes.origins import Attribute, Oriented
 from parfocal_training.phenotypes.stability import Agreed
+from parfocal_training.phenotypes.trends import Trend
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,4 +87,5 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     attributes: tuple[Attribute, ...]
     shares: tuple[Share, ...]
     differences: tuple[Difference, ...]
+    trends: tuple[Trend, ...] = ()
     untested: str

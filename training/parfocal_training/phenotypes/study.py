@@ -17,8 +17,8 @@ from parfocal_training.networks import TrainedNetwork
 from parfocal_training.phenotypes import measures, origins, stability
 from parfocal_training.phenotypes.choice import OfK, best_k, elbow_k, kept_sweep, starts, sweep
 from parfocal_training.phenotypes.clustering import CALLED, clusters_of
-from parfocal_training.phenotypes.differences import differences
-from parfocal_training.phenotypes.fractions import shares
+from parfocal_training.phenotypes.comparisons import comparisons
+from parfocal_training.phenotypes.fractions import shares, too_many
 from parfocal_training.phenotypes.lca import CellLca, Source
 from parfocal_training.phenotypes.model import (
     LeftOutCells,
@@ -195,7 +195,7 @@ def _results(
 ) -> Results:
     crop_set, lca, labels = cells.crop_set, cells.lcas[0], made.labels
     oriented, attributes = _origins(cells, labels, options, rng)
-    tested, untested = differences(crop_set, labels)
+    tested = comparisons(crop_set, labels)
     return Results(
         data=crop_set.index.data,
         simulated=cells.simulated,
@@ -233,8 +233,9 @@ def _results(
         orientation=oriented,
         attributes=attributes,
         shares=shares(crop_set, labels),
-        differences=tested,
-        untested=untested,
+        differences=tested.differences,
+        trends=tested.trends,
+        untested=" ".join((*tested.untested, *too_many(crop_set))),
     )
 
 
