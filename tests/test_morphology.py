@@ -15,6 +15,7 @@ import pytest
 from drawncells import cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from parfocal.card import DetectorRules
@@ -23,6 +24,7 @@ from parfocal_training import cli, cropset
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.morphology import command
+from parfocal_training.morphology.clusters import choose
 from parfocal_training.morphology.divergence import jensen_shannon
 from parfocal_training.morphology.features import feature_names, measured, ranked
 
@@ -355,7 +357,24 @@ def test_clusters_come_from_a_table_of_cells(crops: Path, done: Path, tmp_path: 
     comparison = told(done)["comparison"]
     assert isinstance(comparison, dict)
     assert comparison["pair"] == ["2", "1"]
-    assert "share" in comparison["chosen"]
+    assert "falls most from density high to low" in comparison["chosen"]
+
+
+def test_the_pair_is_that_of_the_strongest_trends_with_density(tmp_path: Path) -> None:
+    """The flasks at either end say the contrary of all others."""
+    some = drawn()
+    rows, values = [], []
+    for i, row in enumerate(some.index.rows):
+        group = i % GROUPS
+        density = str(10 * group + 5)
+        rows.append(replace(row, image=replace(row.image, density=density)))
+        rises = i // GROUPS < {0: 1, 6: 0}.get(group, group - 1)
+        values.append("up" if rises else "down" if i % 5 else "3")
+    crop_set = CropSet(some.crops, replace(some.index, rows=tuple(rows)), some.masks)
+    densities = tuple(row.image.density for row in crop_set.index.rows)
+    groups = np.array([i % GROUPS for i in range(len(rows))])
+    chosen = choose(tuple(values), None, densities, groups)
+    assert chosen.pair == ("down", "up")
 
 
 FAULTS = [
