@@ -345,6 +345,9 @@ def test_names_reach_model_cells_and_report(
     assert after.phenotypes.named_by == "M. Curie"
     plain = msgspec.structs.replace(after.phenotypes, names=before.phenotypes.names, named_by="")
     assert msgspec.structs.replace(after, phenotypes=plain) == before
+    for more, by in (("2=phenotype 2", []), ("3=grainy heap", ["--by", "P. Curie"])):
+        assert cli.main(["phenotypes", "-o", str(out), "--name", more, *by]) == 0
+    assert read_model(out).phenotypes.named_by == "M. Curie, P. Curie"
     names = {row["phenotype"]: row["name"] for row in rows_of(out)}
     assert names == {"1": "round", "2": "phenotype 2", "3": "grainy heap"}
     page = (out / "report.html").read_text()

@@ -18,7 +18,7 @@ from parfocal.card import (
     ShiftRule,
 )
 from parfocal.intervals import wilson
-from parfocal.phenotypes import UNLIKE_ANY
+from parfocal.phenotypes import UNLIKE_ANY, default_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +298,17 @@ def _clusters(known: Phenotypes) -> str:
 
 
 def _named(known: Phenotypes) -> str:
-    if known.named_by:
-        return f"A person who looked at cells of each gave them their names: {known.named_by}."
-    return "Nobody has looked at them and named them yet: their names say nothing."
+    plain = default_names(len(known.names))
+    given = [name for name, was in zip(known.names, plain, strict=True) if name != was]
+    by = f": {known.named_by}" if known.named_by else "; who that was is not recorded"
+    if not given:
+        return "Nobody has looked at them and named them yet: their names say nothing."
+    if len(given) == len(plain):
+        return f"A person who looked at cells of each gave them their names{by}."
+    return (
+        f"A person who looked at cells of {', '.join(given)} gave these names{by}. The others have "
+        "not been named yet: their names say nothing."
+    )
 
 
 def _strange(known: Phenotypes) -> str:

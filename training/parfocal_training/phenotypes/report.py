@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from parfocal.card import Metric, Phenotypes
+from parfocal.phenotypes import default_names
 from parfocal_training.phenotypes.clustering import CALLED
 from parfocal_training.phenotypes.evidence import followed, fractions, picture
 from parfocal_training.phenotypes.results import Results
-from parfocal_training.phenotypes.store import default_names
 from parfocal_training.report import Report
 
 WAYS = {
