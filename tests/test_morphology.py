@@ -94,19 +94,37 @@ def test_known_shapes_have_their_known_measures() -> None:
 
 def test_a_skeleton_ends_where_arms_do() -> None:
     y, x = away()
-    bar = (np.abs(y) < 4) & (np.abs(x) < 50)
+    bar = (np.abs(y) < 4) & (np.abs(x) < 50)  # an end for each corner
     cross = bar | (np.abs(x) < 4) & (np.abs(y) < 50)
-    one, two = features(bar), features(cross)
-    assert (one["ObjectSkeleton_NumberEndpoints"], one["ObjectSkeleton_NumberForks"]) == (2, 0)
-    assert (two["ObjectSkeleton_NumberEndpoints"], two["ObjectSkeleton_NumberForks"]) == (4, 1)
-    assert two["ObjectSkeleton_NumberBranches"] == 4
+    needle = (x / 50) ** 2 + (y / 8) ** 2 < 1
+    assert [ends(bar), ends(cross), ends(needle)] == [4, 8, 2]
+    found = features(needle)
+    assert (found["Skeleton_NumberForks"], found["Skeleton_NumberBranches"]) == (0, 1)
+    assert found["Skeleton_Length_um"] == pytest.approx(90 * UM_PER_PX, rel=0.1)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (0.5, 0.5), (0.2, 0.4)])
+def test_a_round_cell_has_two_ends_wherever_it_lies(shift: tuple[float, float]) -> None:
+    y, x = away()
+    assert ends(np.hypot(y - shift[0], x - shift[1]) < 12) == 2
+
+
+def test_ends_are_those_of_centrosome() -> None:
+    """What its skeletonize and endpoints (1.3.4) answered; a pixel alone is one end."""
+    assert [measured(*cell, 1)["Skeleton_NumberEndpoints"] for cell in cells()] == [2, 0, 8, 5]
+    y, x = away(161)
+    assert ends(np.hypot(y, x) < 1) == 1
+
+
+def ends(mask: Mask) -> float:
+    return features(mask)["Skeleton_NumberEndpoints"]
 
 
 ALSO_TURNED = ("AreaShape_Extent", "AreaShape_BoundingBoxArea", "Texture_", "Granularity_")
 """A box, directions, a grid: ranked, as CellProfiler's users know them."""
 
 FIRST_OF_EQUALS = (
-    *("ObjectSkeleton_", "RadialDistribution_FracAtD"),
+    *("Skeleton_", "RadialDistribution_FracAtD"),
     *("RadialDistribution_MeanFrac", "RadialDistribution_RadialCV"),
 )
 """Rings have their centre in the first of pixels equally deep, skeletons lose the first of two."""

@@ -1,4 +1,4 @@
-"""All features of one cell, under the names that CellProfiler gives them."""
+"""All features of one cell, under the names that CellProfiler gives them where it has them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from parfocal_training.morphology.zernike import zernikes
 
 Features = dict[str, float]
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Goes up whenever a definition changes: stored features of another version are made again."""
 
 CHANNEL = "Brightfield"
@@ -28,7 +28,7 @@ IN_UM = {
     **{f"AreaShape_{name}": (f"AreaShape_{name}_um", 1)
        for name in ("Perimeter", "EquivalentDiameter", "MajorAxisLength", "MinorAxisLength",
                     "MinFeretDiameter", "MaxFeretDiameter", "MaximumRadius")},
-    "ObjectSkeleton_Length": ("ObjectSkeleton_Length_um", 1),
+    "Skeleton_Length": ("Skeleton_Length_um", 1),
 }  # fmt: skip
 """Sizes in pixels, and what they are called in micrometres, with the power of the pixel size."""
 
