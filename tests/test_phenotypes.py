@@ -248,6 +248,7 @@ def test_many_densities_are_tested_for_a_trend(inputs: tuple[str, str], tmp_path
     assert (low["first"], high["last"], low["flasks"]) == (0, 170, 3)
     assert low["low"] <= low["fraction"] < high["fraction"] <= high["high"]
     page = (out / "report.html").read_text()
+    assert "trained on other crops than these" in page
     assert "Trend with density" in page and "passage 1 (4) less 0 (4)" in page
     assert (out / "figures" / "trend-density.png").exists()
 

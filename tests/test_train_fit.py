@@ -24,6 +24,7 @@ from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.errors import UsageError
 from parfocal_training.fit import Fit, Plan, frames_of
+from parfocal_training.networks import trained_networks
 from parfocal_training.recipe import FIELD, RECIPES, Recipe
 from parfocal_training.seen import not_for, seen
 
@@ -120,6 +121,18 @@ def test_a_finished_fit_says_what_it_has_seen_and_what_it_is_not_for(finished: P
     assert "Cell lines other than A and B" in text
     assert "densities, passages and days matter" in text
     assert "only fields were left out" in text
+
+
+def test_a_fit_knows_the_crops_that_it_was_trained_on(finished: Path, crops: Path) -> None:
+    (network,) = trained_networks(finished)
+    mine = cropset.load(crops)
+    assert network.knows(mine)
+    assert not network.knows(mine.of(np.arange(3)))
+    replace = msgspec.structs.replace
+    kept = replace(mine.index.rows[0], image=replace(mine.index.rows[0].image, split="test"))
+    index = replace(mine.index, rows=(*mine.index.rows, kept))
+    with_test = CropSet(np.concatenate([mine.crops, mine.crops[:1]]), index)
+    assert network.knows(with_test)
 
 
 def described(number: int, density: str, passage: str) -> CropRow:

@@ -204,7 +204,7 @@ def _results(
         group_kind=cells.kind,
         network=cells.networks[0].name,
         networks=len(cells.networks),
-        other_crops=cells.networks[0].crops_sha256 not in (None, crop_set.digest),
+        other_crops=not cells.networks[0].knows(crop_set),
         copies=options.copies,
         lca_values=lca.mean.shape[1],
         method=options.method,
