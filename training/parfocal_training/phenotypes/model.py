@@ -26,7 +26,8 @@ class SingleView(msgspec.Struct, frozen=True, kw_only=True):
     """How well the LCA of the crop as imaged finds the cluster that the copies' mean LCA found.
 
     `accuracy`: nearest cluster over all cells; `left_out`: of cells from groups that neither space
-    nor clusters had seen. `rand` is the adjusted Rand index over all cells.
+    nor clusters had seen, though k was chosen on all. `rand` is the adjusted Rand index
+    over all cells.
     """
 
     accuracy: float
@@ -64,12 +65,13 @@ def left_out_cells(
     """Every cell as a model made of the other folds sees it.
 
     Space and clusters are made anew from the others, beginning at their clusters, so that these
-    keep their numbers.
+    keep their numbers. What comes from all cells is how many clusters there are, and that start.
     """
     nearest, apart = np.zeros(len(labels), np.int64), np.zeros(len(labels))
     for fold in np.unique(folds):
         others = folds != fold
-        space = fitted(lca.mean[others], kind, components, spread_of(lca.copies))
+        within = spread_of(lca.copies[others[lca.spread]])
+        space = fitted(lca.mean[others], kind, components, within)
         found = clustered_from(space.at(lca.mean[others]), labels[others], method)
         there, of = np.unique(found, return_inverse=True)
         known = clusters_of(space.at(lca.single[others]), of, method)

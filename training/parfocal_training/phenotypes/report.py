@@ -177,7 +177,9 @@ def _live(page: Report, found: Results) -> None:
     )
     page.paragraph(
         f"A cell beyond the limits of all phenotypes is 'unlike any'. Limits are set for 2 %; "
-        f"{_percent(found.unlike_any)} of cells of left-out {found.group_kind}s were so."
+        f"{_percent(found.unlike_any)} of cells of left-out {found.group_kind}s were so. Space, "
+        f"phenotypes and limits were made anew for them from the other {found.group_kind}s; how "
+        "many phenotypes there are, and where the search for them began, all cells decided."
     )
     if one.left_out.value < 0.8:
         page.warning(
