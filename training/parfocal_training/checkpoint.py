@@ -182,8 +182,12 @@ def decoded(text: str | bytes, kind: type[T], path: Path) -> T:
         ) from error
 
 
-def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
+def read_tensors(
+    path: Path, key: str, again: str = "train that part again"
+) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file, and what its header says under a key.
+
+    `again` is what the next run does once a damaged file was deleted.
 
     Raises
     ------
@@ -197,9 +201,7 @@ def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
     except FileNotFoundError as error:
         raise DataError(f"'{path}' does not exist: the checkpoint is incomplete") from error
     except SafetensorError as error:
-        raise DataError(
-            f"'{path}' is damaged ({error}): delete it to train that part again"
-        ) from error
+        raise DataError(f"'{path}' is damaged ({error}): delete it to {again}") from error
     if header is None:
         raise DataError(f"'{path}' was not written by parfocal-train (no {key} in its header)")
     return tensors, header

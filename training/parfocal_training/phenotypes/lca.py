@@ -81,7 +81,7 @@ def kept_lca(
     `say` is called after every copy.
     """
     if path.exists():
-        tensors, header = read_tensors(path, HEADER)
+        tensors, header = read_tensors(path, HEADER, "compute these LCAs again")
         if header == _text(asked):
             arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
             return CellLca(**arrays)
