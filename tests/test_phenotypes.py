@@ -24,7 +24,8 @@ from parfocal_training.dataset import Row
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.phenotypes import command
-from parfocal_training.phenotypes.store import PhenotypeModel, read_model
+from parfocal_training.phenotypes.report import report
+from parfocal_training.phenotypes.store import PhenotypeModel, read_model, read_results
 from parfocal_training.pixels.agreement import adjusted_rand
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import medoid_reference
@@ -331,6 +332,24 @@ def test_a_rerun_uses_the_activations_that_are_there(
     best = max(shown["sweep"], key=lambda one: one["silhouette"])["k"]
     assert (line["k"], shown["k"], shown["k_asked"]) == (best, best, False)
     assert len(read_model(out).phenotypes.limits) == best
+
+
+def test_the_report_tells_the_number_that_was_asked_for(found: Path) -> None:
+    results, known = read_results(found), read_model(found).phenotypes
+    assert results.k_sought == 3
+    page = report(msgspec.structs.replace(results, k_sought=5), known, found).html()
+    assert "k = 5 was asked for" in page and "Of these 5 components 2 hold no cell" in page
+
+
+def test_damaged_activations_are_not_said_to_need_training(
+    found: Path, inputs: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "again"
+    (out / "lca").mkdir(parents=True)
+    cut = (found / "lca" / "repeat-0.safetensors").read_bytes()[:-9]
+    (out / "lca" / "repeat-0.safetensors").write_bytes(cut)
+    assert cli.main(["phenotypes", *inputs, "-o", str(out), *QUICK]) == 65
+    assert "delete it to compute these LCAs again" in caplog.text
 
 
 def test_names_reach_model_cells_and_report(

@@ -32,7 +32,7 @@ def write_pictures(made: Study, cells: Cells, folder: Path) -> None:
 def _pictures(made: Study, cells: Cells) -> Iterator[tuple[str, Figure]]:
     found = made.results
     yield "montage", _montage(made, cells)
-    yield "curves", figures.curves(found.sweep, found.k, found.elbow_k)
+    yield "curves", figures.curves(found.sweep, found.k_sought or found.k, found.elbow_k)
     yield "matrices", figures.matrices(made.lca.mean.astype(float), made.labels)
     yield "distances", figures.distance_matrix(made.points, made.labels)
     yield "spread", figures.spread(*made.spread, found.spread)

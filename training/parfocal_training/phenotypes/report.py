@@ -95,11 +95,14 @@ def _phenotypes(page: Report, found: Results, known: Phenotypes, folder: Path) -
 def _choice(page: Report, found: Results, folder: Path) -> None:
     page.heading("How many, and how steady")
     what, extreme = CRITERIA[found.method]
+    sought = found.k_sought or found.k
     way = (
-        f"k = {found.k} was asked for; the {what} is {extreme} at k = {found.best_k}."
+        f"k = {sought} was asked for; the {what} is {extreme} at k = {found.best_k}."
         if found.k_asked
-        else f"k = {found.k} has the {extreme} {what}."
+        else f"k = {sought} has the {extreme} {what}."
     )
+    if sought > found.k:
+        way += f" Of these {sought} components {sought - found.k} hold no cell: {found.k} are left."
     elbow = ""
     if found.method == "k-means":
         elbow = (

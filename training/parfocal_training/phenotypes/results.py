@@ -51,7 +51,11 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `phenotypes-figures.json`."""
+    """The content of `phenotypes-figures.json`.
+
+    `k_sought` clusters were asked for, or chosen; of a mixture some may have come out empty, which
+    leaves `k`. None: none did.
+    """
 
     schema: Literal["parfocal.phenotypes-figures/1"] = "parfocal.phenotypes-figures/1"
     data: str
@@ -73,6 +77,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     sweep: tuple[OfK, ...]
     k: int
+    k_sought: int | None = None
     k_asked: bool
     best_k: int
     elbow_k: int

@@ -216,6 +216,7 @@ def _results(
         repeats=options.repeats,
         sweep=made.found,
         k=len(known.names),
+        k_sought=options.clusters or best_k(made.found),
         k_asked=options.clusters is not None,
         best_k=best_k(made.found),
         elbow_k=elbow_k(made.found),
