@@ -160,6 +160,15 @@ def test_a_crop_without_a_cell_in_the_middle_has_no_axis() -> None:
     assert not axes.elongated.any()
 
 
+def test_a_known_mask_says_how_a_cell_lies() -> None:
+    blank = np.full((2, 64, 64), 100, np.float32)
+    y, x = np.indices((64, 64)) - 31.5
+    masks = np.stack([(x / 20) ** 2 + (y / 6) ** 2 < 1, np.zeros((64, 64), bool)])
+    axes = axes_of(blank, masks)
+    assert axes.angle_rad[0] % np.pi == pytest.approx(0, abs=0.01)
+    assert axes.elongated.tolist() == [True, False]
+
+
 def test_a_cell_that_leaves_its_crop_does_not_count() -> None:
     crop = np.full((96, 96), 100, np.float32)
     crop[40:56] = 30

@@ -1,6 +1,5 @@
 """What clusters of LCAs and clusters of pixels follow: orientation, flasks, densities."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -59,18 +58,15 @@ class Pixels:
 def pixels_of(crop_set: CropSet, reference: Reference, shrink: int) -> Pixels:
     """Normalized crops, a few at a time: n whole ones in float32 would need gigabytes."""
     small, axes = [], []
-    for crops in _normalized(crop_set, reference):
+    for at in range(0, len(crop_set), 64):
+        some = np.arange(at, min(at + 64, len(crop_set)))
+        crops = normalize(crop_set.bare(some), reference)
         small.append(area_averaged(crops, shrink))
-        axes.append(axes_of(crops))
+        axes.append(axes_of(crops, crop_set.bare_masks(some)))
     joined = Axes(
         *(np.concatenate([getattr(a, f) for a in axes]) for f in ("angle_rad", "aspect", "whole"))
     )
     return Pixels(np.concatenate(small), joined)
-
-
-def _normalized(crop_set: CropSet, reference: Reference) -> Iterator[NDArray[np.float32]]:
-    for at in range(0, len(crop_set), 64):
-        yield normalize(crop_set.bare(np.arange(at, min(at + 64, len(crop_set)))), reference)
 
 
 def pixel_clusters(pixels: Pixels, k: int, seed: int) -> Ints:
