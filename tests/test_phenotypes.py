@@ -326,7 +326,8 @@ def test_a_rerun_uses_the_activations_that_are_there(
     names = ["repeat-0.safetensors", "repeat-1.safetensors", "sweep.json"]
     assert sorted(path.name for path in times) == names
     assert cli.main(["phenotypes", *inputs, "-o", str(out), "--json", *QUICK]) == 0
-    (line,) = (json.loads(text) for text in capsys.readouterr().out.splitlines())
+    *every, line = (json.loads(text) for text in capsys.readouterr().out.splitlines())
+    assert [one["k"] for one in every] == [2, 3, 4, 5, 6]
     assert {path: path.stat().st_mtime_ns for path in (out / "lca").iterdir()} == times
     shown = msgspec.convert(figures_of(out), dict)
     best = max(shown["sweep"], key=lambda one: one["silhouette"])["k"]

@@ -1,6 +1,7 @@
 """`parfocal-train phenotypes`: clusters of cells by their LCA, and names for them."""
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from parfocal_training.phenotypes.asked import MIXTURE_DISCRIMINANTS, cluster_op
 from parfocal_training.phenotypes.choice import OfK
 from parfocal_training.phenotypes.lca import CellLca, Source, kept_lca, recipe_of
 from parfocal_training.phenotypes.outcome import name_again, tell, write_all
+from parfocal_training.phenotypes.progress import T
 from parfocal_training.phenotypes.study import Cells, Study, study
 
 
@@ -143,13 +145,18 @@ def _cells(
 
 
 def _study(cells: Cells, options: argparse.Namespace, console: Console) -> Study:
+    """The study, with a bar for each of its stages."""
+
+    def say(one: OfK) -> None:
+        if options.json:
+            emit(one)
+
     with Progress(console=console, disable=options.json or not console.is_terminal) as bar:
-        top = min(options.max_clusters, len(cells.crop_set) // 5)
-        task = bar.add_task("clusters", total=top - 1)
 
-        def say(one: OfK) -> None:
-            bar.advance(task)
-            if options.json:
-                emit(one)
+        def watched(steps: Sequence[T], stage: str, /) -> Iterator[T]:
+            task = bar.add_task(stage, total=len(steps))
+            for one in steps:
+                yield one
+                bar.advance(task)
 
-        return study(cells, options, say)
+        return study(cells, options, say, watched)

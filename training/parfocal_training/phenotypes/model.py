@@ -11,6 +11,7 @@ from parfocal.phenotypes import Clusters
 from parfocal_training.leftout import share
 from parfocal_training.phenotypes.clustering import Method, clustered_from, clusters_of
 from parfocal_training.phenotypes.lca import CellLca
+from parfocal_training.phenotypes.progress import Watched, unwatched
 from parfocal_training.phenotypes.space import Floats, Ints, Kind, Space, fitted, spread_of
 from parfocal_training.phenotypes.stability import Agreed, as_metric
 from parfocal_training.pixels.agreement import adjusted_rand
@@ -60,7 +61,13 @@ def folds_of(groups: Ints, folds: int, rng: np.random.Generator) -> Ints:
 
 
 def left_out_cells(
-    lca: CellLca, labels: Ints, kind: Kind, components: int | None, method: Method, folds: Ints
+    lca: CellLca,
+    labels: Ints,
+    kind: Kind,
+    components: int | None,
+    method: Method,
+    folds: Ints,
+    watched: Watched = unwatched,
 ) -> LeftOutCells:
     """Every cell as a model made of the other folds sees it.
 
@@ -68,7 +75,7 @@ def left_out_cells(
     keep their numbers. What comes from all cells is how many clusters there are, and that start.
     """
     nearest, apart = np.zeros(len(labels), np.int64), np.zeros(len(labels))
-    for fold in np.unique(folds):
+    for fold in watched(np.unique(folds).tolist(), "left-out folds"):
         others = folds != fold
         within = spread_of(lca.copies[others[lca.spread]])
         space = fitted(lca.mean[others], kind, components, within)

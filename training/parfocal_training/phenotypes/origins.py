@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from parfocal.normalize import Reference, normalize
 from parfocal_training.cropset import CropSet
 from parfocal_training.leftout import numbered
+from parfocal_training.phenotypes.progress import Watched, unwatched
 from parfocal_training.phenotypes.space import Ints
 from parfocal_training.pixels.agreement import agreement
 from parfocal_training.pixels.baseline import ATTRIBUTES
@@ -55,10 +56,12 @@ class Pixels:
     axes: Axes
 
 
-def pixels_of(crop_set: CropSet, reference: Reference, shrink: int) -> Pixels:
+def pixels_of(
+    crop_set: CropSet, reference: Reference, shrink: int, watched: Watched = unwatched
+) -> Pixels:
     """Normalized crops, a few at a time: n whole ones in float32 would need gigabytes."""
     small, axes = [], []
-    for at in range(0, len(crop_set), 64):
+    for at in watched(range(0, len(crop_set), 64), "pixels"):
         some = np.arange(at, min(at + 64, len(crop_set)))
         crops = normalize(crop_set.bare(some), reference)
         small.append(area_averaged(crops, shrink))
@@ -76,7 +79,11 @@ def pixel_clusters(pixels: Pixels, k: int, seed: int) -> Ints:
 
 
 def oriented(
-    clusterings: dict[str, Ints], axes: Axes, groups: Ints, rng: np.random.Generator
+    clusterings: dict[str, Ints],
+    axes: Axes,
+    groups: Ints,
+    rng: np.random.Generator,
+    watched: Watched = unwatched,
 ) -> tuple[Oriented, ...]:
     """How far each clustering (n,) follows orientation; nothing with too few elongated cells.
 
@@ -85,7 +92,7 @@ def oriented(
     if axes.elongated.sum() < LEAST_ELONGATED:
         return ()
     out = []
-    for method, labels in clusterings.items():
+    for method, labels in watched(tuple(clusterings.items()), "orientation"):
         one = following(labels, np.nan_to_num(axes.angle_rad), axes.elongated, groups, rng)
         out.append(
             Oriented(
@@ -102,12 +109,15 @@ def oriented(
 
 
 def attributes(
-    clusterings: dict[str, Ints], crop_set: CropSet, rng: np.random.Generator
+    clusterings: dict[str, Ints],
+    crop_set: CropSet,
+    rng: np.random.Generator,
+    watched: Watched = unwatched,
 ) -> tuple[Attribute, ...]:
     """Agreement of each clustering (n,) with whatever is recorded of every cell."""
     groups = numbered(crop_set.groups)[1]
     out = []
-    for name, values in _recorded(crop_set).items():
+    for name, values in watched(tuple(_recorded(crop_set).items()), "what is known of cells"):
         for method, labels in clusterings.items():
             one = agreement(labels, name, values, groups, rng)
             out.append(

@@ -28,6 +28,7 @@ from parfocal_training.phenotypes.model import (
     single_view,
     unlike_any,
 )
+from parfocal_training.phenotypes.progress import Watched
 from parfocal_training.phenotypes.results import Results, Spread
 from parfocal_training.phenotypes.silhouette import all_silhouettes
 from parfocal_training.phenotypes.space import Floats, Ints, Space, fitted, spread_of
@@ -91,11 +92,13 @@ class Study:
     results: Results
 
 
-def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Study:
-    """All of it; `say` is told every k as its clusters are found."""
+def study(
+    cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None], watched: Watched
+) -> Study:
+    """All of it; `say` is told every k as its clusters are found, `watched` sees each stage."""
     rng = np.random.default_rng(options.seed)
-    lca, made = cells.lcas[0], _clustered(cells, options, say)
-    steady = _steady(cells, made, options, rng)
+    lca, made = cells.lcas[0], _clustered(cells, options, say, watched)
+    steady = _steady(cells, made, options, rng, watched)
     left_out = left_out_cells(
         lca,
         made.labels,
@@ -103,28 +106,37 @@ def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None])
         options.components,
         options.method,
         folds_of(cells.groups, FOLDS, rng),
+        watched,
     )
     known = _phenotypes(cells, made, left_out, steady[-1], options, rng)
     silhouettes = all_silhouettes(made.points, made.labels)
     apart = measures.spread(lca, made.space, made.points, rng)
-    results = _results(cells, made, left_out, steady, known, silhouettes, apart, options, rng)
+    results = _results(
+        cells, made, left_out, steady, known, silhouettes, apart, options, rng, watched
+    )
     return Study(lca, made.points, made.labels, silhouettes, apart, known, results)
 
 
-def _clustered(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Clustered:
+def _clustered(
+    cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None], watched: Watched
+) -> Clustered:
     lca = cells.lcas[0]
     space = fitted(lca.mean, options.space, options.components, spread_of(lca.copies))
     points, single = space.at(lca.mean), space.at(lca.single)
-    found = _found(cells, points, options, say)
+    found = _found(cells, points, options, say, watched)
     k = options.clusters or best_k(found)
-    every, cost = starts(points, k, options.method, options.repeats, options.seed)
+    every, cost = starts(points, k, options.method, options.repeats, options.seed, watched)
     labels = every[int(cost.argmin())]
     known = clusters_of(single, labels, options.method)
     return Clustered(space, points, found, every, labels, single, known)
 
 
 def _found(
-    cells: Cells, points: Floats, options: argparse.Namespace, say: Callable[[OfK], None]
+    cells: Cells,
+    points: Floats,
+    options: argparse.Namespace,
+    say: Callable[[OfK], None],
+    watched: Watched,
 ) -> tuple[OfK, ...]:
     """Clusters at every k, kept on disk for a next run with another choice."""
     ks = range(2, min(options.max_clusters, len(points) // 5) + 1)
@@ -133,18 +145,29 @@ def _found(
     return kept_sweep(
         options.out / "lca" / "sweep.json",
         hashlib.sha256(text).hexdigest(),
-        lambda: sweep(points, ks, options.method, options.starts, options.seed, say),
+        lambda: sweep(points, ks, options.method, options.starts, options.seed, say, watched),
+        say,
     )
 
 
 def _steady(
-    cells: Cells, made: Clustered, options: argparse.Namespace, rng: np.random.Generator
+    cells: Cells,
+    made: Clustered,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+    watched: Watched,
 ) -> list[stability.Agreed]:
     """Stability, the draws of groups last."""
     found = (
         stability.between_starts(made.every),
         stability.between_networks(
-            cells.lcas, made.labels, options.space, options.components, options.method, options.seed
+            cells.lcas,
+            made.labels,
+            options.space,
+            options.components,
+            options.method,
+            options.seed,
+            watched,
         ),
         stability.over_groups(
             made.points,
@@ -154,6 +177,7 @@ def _steady(
             options.resamples,
             cells.kind,
             rng,
+            watched,
         ),
     )
     return [one for one in found if one is not None]
@@ -192,9 +216,10 @@ def _results(
     apart: tuple[Floats, Floats],
     options: argparse.Namespace,
     rng: np.random.Generator,
+    watched: Watched,
 ) -> Results:
     crop_set, lca, labels = cells.crop_set, cells.lcas[0], made.labels
-    oriented, attributes = _origins(cells, labels, options, rng)
+    oriented, attributes = _origins(cells, labels, options, rng, watched)
     tested = comparisons(crop_set, labels)
     return Results(
         data=crop_set.index.data,
@@ -241,17 +266,21 @@ def _results(
 
 
 def _origins(
-    cells: Cells, labels: Ints, options: argparse.Namespace, rng: np.random.Generator
+    cells: Cells,
+    labels: Ints,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+    watched: Watched,
 ) -> tuple[tuple[origins.Oriented, ...], tuple[origins.Attribute, ...]]:
     """What these clusters and those of pixels follow."""
     reference = cells.networks[0].pixels.reference_distribution()
-    pixels = origins.pixels_of(cells.crop_set, reference, options.shrink)
+    pixels = origins.pixels_of(cells.crop_set, reference, options.shrink, watched)
     k = int(labels.max()) + 1
     both = {
         origins.LCA: labels,
         origins.PIXELS: origins.pixel_clusters(pixels, k, options.seed),
     }
     return (
-        origins.oriented(both, pixels.axes, cells.groups, rng),
-        origins.attributes(both, cells.crop_set, rng),
+        origins.oriented(both, pixels.axes, cells.groups, rng, watched),
+        origins.attributes(both, cells.crop_set, rng, watched),
     )
