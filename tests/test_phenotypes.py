@@ -201,9 +201,16 @@ def test_planted_phenotypes_are_found_again(found: Path) -> None:
         "start of the clustering",
         "network (repeat of the training)",
         "flasks drawn with replacement",
+        "method (k-medoids instead)",
     ]
     assert all(one["low"] <= one["mean"] <= one["high"] for one in shown["stability"])
-    assert shown["stability"][-1]["mean"] > 0.8
+    assert shown["stability"][2]["mean"] > 0.8
+    medoids = column(found, "k_medoids") - 1
+    assert shown["stability"][3]["mean"] == pytest.approx(
+        adjusted_rand(labels.astype(np.intp), medoids)
+    )
+    assert shown["medoids"]["rand"] > 0.9 and shown["medoids"]["n"] == len(labels)
+    assert set(column(found, "pixels")) == {1, 2, 3}
 
 
 def test_a_phenotype_that_comes_with_density_is_told_at_the_flask_level(found: Path) -> None:
@@ -304,7 +311,9 @@ def test_the_report_shows_every_figure_and_compares_with_pixels(found: Path) -> 
     assert "pixels (PCA)" in page and "These clusters have no names yet" in page
     assert (found / "montage.png").read_bytes()[:4] == b"\x89PNG"
     shown = msgspec.convert(figures_of(found), dict)
-    assert {one["method"] for one in shown["orientation"]} == {"LCA", "pixels (PCA)"}
+    assert {one["method"] for one in shown["orientation"]} == {
+        *("LCA", "LCA, k-medoids", "pixels (PCA)")
+    }
     assert {one["attribute"] for one in shown["attributes"]} == {"cell line", "flask", "density"}
 
 

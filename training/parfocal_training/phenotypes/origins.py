@@ -22,7 +22,7 @@ LEAST_ELONGATED = 10
 COMPONENTS = 10
 """Of pixels, as `parfocal-train pca` has by default."""
 
-LCA, PIXELS = "LCA", "pixels (PCA)"
+LCA, MEDOIDS, PIXELS = "LCA", "LCA, k-medoids", "pixels (PCA)"
 
 
 class Oriented(msgspec.Struct, frozen=True, kw_only=True):

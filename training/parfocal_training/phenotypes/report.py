@@ -142,7 +142,7 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
     if found.networks == 1:
         page.paragraph("Only one network was trained: agreement between networks is not known.")
     m = found.medoids
-    of = "" if m.n == found.n_cells else f" (on {m.n} cells at random)"
+    of = "" if m.n == found.n_cells else f" (medoids sought among {m.n} cells at random)"
     page.paragraph(
         f"k-medoids at the same k{of}: mean silhouette {m.silhouette:.3f}, {CALLED[found.method]} "
         f"{m.clusters_silhouette:.3f}, adjusted Rand index between the two {m.rand:.3f}."

@@ -32,7 +32,10 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Medoids(msgspec.Struct, frozen=True, kw_only=True):
-    """k-medoids at the same k, on `n` cells: its silhouette and that of the study's clusters."""
+    """k-medoids at the same k: its silhouette and that of the study's clusters.
+
+    Medoids were sought among `n` cells.
+    """
 
     n: int
     silhouette: float

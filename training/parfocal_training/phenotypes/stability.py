@@ -71,6 +71,11 @@ def between_networks(
     return agreed("network (repeat of the training)", found) if found else None
 
 
+def between_methods(labels: Ints, medoids: Ints) -> Agreed:
+    """Clusters (n,) and those of k-medoids at the same k."""
+    return agreed("method (k-medoids instead)", [_rand(labels, medoids)])
+
+
 def over_groups(
     points: Floats,
     labels: Ints,

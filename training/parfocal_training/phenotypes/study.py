@@ -80,12 +80,24 @@ class Clustered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """What clusters are compared with: other clusters (n,) by name, pixels and their long axes."""
+
+    others: dict[str, Ints]
+    pixels: origins.Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """All that files and figures show of n cells; `spread` are distances of copies and cells."""
+    """All that files and figures show of n cells; `spread` are distances of copies and cells.
+
+    `others` are clusters (n,) to compare with: k-medoids of LCA, and k-means of pixels.
+    """
 
     lca: CellLca
     points: Floats
     labels: Ints
+    others: dict[str, Ints]
     silhouettes: Floats
     spread: tuple[Floats, Floats]
     known: Phenotypes
@@ -111,10 +123,11 @@ def study(
     known = _phenotypes(cells, made, left_out, steady[-1], options, rng)
     silhouettes = all_silhouettes(made.points, made.labels)
     apart = measures.spread(lca, made.space, made.points, rng)
+    beside = _beside(cells, made, options, rng, watched)
     results = _results(
-        cells, made, left_out, steady, known, silhouettes, apart, options, rng, watched
+        cells, made, left_out, steady, known, silhouettes, apart, beside, options, rng, watched
     )
-    return Study(lca, made.points, made.labels, silhouettes, apart, known, results)
+    return Study(lca, made.points, made.labels, beside.others, silhouettes, apart, known, results)
 
 
 def _clustered(
@@ -214,12 +227,14 @@ def _results(
     known: Phenotypes,
     silhouettes: Floats,
     apart: tuple[Floats, Floats],
+    beside: Beside,
     options: argparse.Namespace,
     rng: np.random.Generator,
     watched: Watched,
 ) -> Results:
     crop_set, lca, labels = cells.crop_set, cells.lcas[0], made.labels
-    oriented, attributes = _origins(cells, labels, options, rng, watched)
+    every = {origins.LCA: labels} | beside.others
+    medoids = beside.others[origins.MEDOIDS]
     tested = comparisons(crop_set, labels)
     return Results(
         data=crop_set.index.data,
@@ -247,8 +262,8 @@ def _results(
         elbow_k=elbow_k(made.found),
         silhouette=float(silhouettes.mean()),
         clusters=measures.clusters(labels, silhouettes, cells.groups, known),
-        medoids=measures.medoids(made.points, labels, rng),
-        stability=tuple(steady),
+        medoids=measures.medoids(made.points, labels, medoids),
+        stability=(*steady, stability.between_methods(labels, medoids)),
         spread=Spread(
             copies=float(np.median(apart[0])),
             cells=float(np.median(apart[1])),
@@ -256,8 +271,8 @@ def _results(
         ),
         single_view=single_view(made.single, labels, made.known, left_out, cells.groups, rng),
         unlike_any=known.unlike_any,
-        orientation=oriented,
-        attributes=attributes,
+        orientation=origins.oriented(every, beside.pixels.axes, cells.groups, rng, watched),
+        attributes=origins.attributes(every, crop_set, rng, watched),
         shares=shares(crop_set, labels),
         differences=tested.differences,
         trends=tested.trends,
@@ -265,22 +280,21 @@ def _results(
     )
 
 
-def _origins(
+def _beside(
     cells: Cells,
-    labels: Ints,
+    made: Clustered,
     options: argparse.Namespace,
     rng: np.random.Generator,
     watched: Watched,
-) -> tuple[tuple[origins.Oriented, ...], tuple[origins.Attribute, ...]]:
-    """What these clusters and those of pixels follow."""
+) -> Beside:
     reference = cells.networks[0].pixels.reference_distribution()
     pixels = origins.pixels_of(cells.crop_set, reference, options.shrink, watched)
-    k = int(labels.max()) + 1
-    both = {
-        origins.LCA: labels,
-        origins.PIXELS: origins.pixel_clusters(pixels, k, options.seed),
+    k = int(made.labels.max()) + 1
+    find: dict[str, Callable[[], Ints]] = {
+        origins.MEDOIDS: lambda: measures.medoid_clusters(made.points, k, rng),
+        origins.PIXELS: lambda: origins.pixel_clusters(pixels, k, options.seed),
     }
-    return (
-        origins.oriented(both, pixels.axes, cells.groups, rng, watched),
-        origins.attributes(both, cells.crop_set, rng, watched),
-    )
+    others = {
+        name: found() for name, found in watched(tuple(find.items()), "clusters to compare with")
+    }
+    return Beside(others, pixels)
