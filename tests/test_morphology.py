@@ -334,6 +334,18 @@ def test_other_masks_are_measured_anew(crops: Path, tmp_path: Path) -> None:
     assert "1 of 3 cells have no mask" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_density_put_right_measures_nothing_anew(tmp_path: Path) -> None:
+    few = drawn().of(np.arange(3))
+    for density, now in (("low", True), ("0.1", False)):
+        rows = [replace(row, image=replace(row.image, density=density)) for row in few.index.rows]
+        index = replace(few.index, rows=tuple(rows))
+        cropset.save(CropSet(few.crops, index, few.masks), tmp_path / "crops")
+        assert run(tmp_path / "crops", "-o", tmp_path / "out", "--jobs", "1") == 0
+        assert told(tmp_path / "out")["measured_now"] is now
+        stored = pq.read_table(tmp_path / "out" / "features.parquet")
+        assert set(stored["density"].to_pylist()) == {density}
+
+
 def test_crops_without_masks_are_segmented_and_the_report_says_so(tmp_path: Path) -> None:
     cropset.save(drawn(masks=False).of(np.arange(3)), tmp_path / "crops")
     assert run(tmp_path / "crops", "-o", tmp_path / "out", "--jobs", "1") == 0

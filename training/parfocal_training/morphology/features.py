@@ -94,7 +94,7 @@ def ranked(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(n for n in names if not n.startswith((*PLACES, *TURNED)) and n not in again)
 
 
-def feature_key(crops_sha256: str, masks_sha256: str) -> str:
-    """SHA-256 of what the features of a crop set depend on."""
-    text = f"{FEATURE_VERSION}\n{crops_sha256}\n{masks_sha256}\n"
+def feature_key(pixels_sha256: str, masks_sha256: str, margin_px: int, um_per_px: float) -> str:
+    """SHA-256 of what the features of a crop set depend on: nothing that is known of its flasks."""
+    text = f"{FEATURE_VERSION}\n{pixels_sha256}\n{masks_sha256}\n{margin_px}\n{um_per_px}\n"
     return hashlib.sha256(text.encode()).hexdigest()
