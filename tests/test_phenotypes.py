@@ -29,6 +29,7 @@ from parfocal_training.phenotypes.store import PhenotypeModel, read_model, read_
 from parfocal_training.pixels.agreement import adjusted_rand
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import medoid_reference
+from parfocal_training.report import canvas, drawn
 from parfocal_training.selflabel.store import Repeat, SelfLabelled, write_selflabelled
 from parfocal_training.train import answer
 
@@ -142,6 +143,7 @@ def untrained(folder: Path, crop_set: CropSet, repeats: int = 2) -> None:
         data="drawn",
         repeats=tuple(kept),
     )
+    (folder / "curves.png").write_bytes(drawn(canvas(1, 1)))
     write_selflabelled(done, folder)
 
 
@@ -307,6 +309,7 @@ def test_the_report_shows_every_figure_and_compares_with_pixels(found: Path) -> 
     page = (found / "report.html").read_text()
     pictures = {path.stem for path in (found / "figures").iterdir()}
     assert pictures >= {"montage", "curves", "matrices", "distances", "spread", "tsne", "groups"}
+    assert {"density-cells", "training"} <= pictures
     assert page.count("<img") == len(pictures)
     assert "pixels (PCA)" in page and "These clusters have no names yet" in page
     assert (found / "montage.png").read_bytes()[:4] == b"\x89PNG"

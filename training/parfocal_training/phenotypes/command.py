@@ -141,7 +141,9 @@ def _cells(
             path = options.out / "lca" / f"{network.name}.safetensors"
             lcas.append(kept_lca(path, network, crop_set, mine, lambda: bar.advance(task)))
             bar.update(task, completed=(number + 1) * (options.copies + 1))
-    return Cells(crop_set, networks, lcas, asked[0])
+    curves = options.network / "curves.png"
+    profile = curves.read_bytes() if curves.exists() else None
+    return Cells(crop_set, networks, lcas, asked[0], profile)
 
 
 def _study(cells: Cells, options: argparse.Namespace, console: Console) -> Study:

@@ -24,6 +24,14 @@ def fractions(page: Report, found: Results, known: Phenotypes, folder: Path) -> 
             f"Share of cells by {attribute}; 95 % intervals with {kind}s as the units.",
         )
     page.heading("Density and passage")
+    if (folder / "figures" / "density-cells.png").exists():
+        picture(
+            page,
+            folder,
+            "density-cells",
+            "The phenotypes whose shares fall and rise most with density, in the cell line where "
+            "the evidence is strongest: cells near the middle of each, at either end.",
+        )
     if found.differences:
         _pairs(page, found, known)
     for attribute in dict.fromkeys(one.attribute for one in found.trends):

@@ -151,6 +151,8 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
 
 def _matrices(page: Report, found: Results, folder: Path) -> None:
     page.heading("Latent cell activations")
+    if (folder / "figures" / "training.png").exists():
+        picture(page, folder, "training", "How the network was trained, epoch by epoch.")
     picture(page, folder, "matrices", "LCA of the cells, one line each; lines part the phenotypes.")
     picture(page, folder, "distances", "Distances between cells; lines part the phenotypes.")
     s = found.spread

@@ -39,12 +39,16 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """What a study is made of: crops, networks, and the LCAs that each network gives them."""
+    """What a study is made of: crops, networks, and the LCAs that each network gives them.
+
+    `profile` is the picture of the networks' training, a PNG, if there is one.
+    """
 
     crop_set: CropSet
     networks: Sequence[TrainedNetwork]
     lcas: Sequence[CellLca]
     made_from: Source
+    profile: bytes | None = None
 
     @property
     def groups(self) -> Ints:
