@@ -246,7 +246,8 @@ def test_many_densities_are_tested_for_a_trend(inputs: tuple[str, str], tmp_path
     cropset.save(CropSet(whole.crops, index), tmp_path / "crops")
     out = tmp_path / "out"
     asked = ["phenotypes", inputs[0], str(tmp_path / "crops"), "-o", str(out), "--clusters", "3"]
-    assert cli.main([*asked, *QUICK]) == 0
+    assert cli.main([*asked, "--beside", inputs[0], *QUICK]) == 0
+    assert figures_of(out)["networks"] == 4  # two of either folder
     kinds = np.array([kind_of(i) for i in range(FLASKS * PER_FLASK)])
     dense_kind = int(np.bincount(column(out, "phenotype")[kinds == 2]).argmax())
     shown = msgspec.convert(figures_of(out), dict)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from parfocal_training.phenotypes.lca import CellLca, Source, kept_lca, recipe_o
 from parfocal_training.phenotypes.outcome import name_again, tell, write_all
 from parfocal_training.phenotypes.progress import T
 from parfocal_training.phenotypes.study import Cells, Study, study
+from parfocal_training.recipe import Recipe
 
 
 def add(commands: Commands) -> None:
@@ -43,6 +45,15 @@ def add(commands: Commands) -> None:
     )
     command.add_argument(
         "crops", type=Path, nargs="?", help="folder made by parfocal-train crops; not with --name"
+    )
+    command.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="NETWORK",
+        help="further trainings on the same crops, such as fits of other seeds: only to measure "
+        "how far clusters agree between networks",
     )
     cluster_options(command)
     command.add_argument(
@@ -71,8 +82,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     crop_set = cropset.load(options.crops)  # all: no label is used, as in selflabel
-    networks = trained_networks(options.network)
-    _check(options, crop_set, networks)
+    networks = _networks(options)
+    _check(options, crop_set, tuple(networks))
     cells = _cells(options, crop_set, networks, console)
     made = _study(cells, options, console)
     with console.status("figures"):
@@ -80,11 +91,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
     tell(made.results, made.known, options, console)
 
 
+def _networks(options: argparse.Namespace) -> dict[TrainedNetwork, Recipe]:
+    """Every network and how it was trained, that of the phenotypes first; names are unique."""
+    found = dict.fromkeys(trained_networks(options.network), recipe_of(options.network))
+    for number, folder in enumerate(options.beside, 2):
+        for one in trained_networks(folder):
+            found[replace(one, name=f"{one.name}-of-{number}")] = recipe_of(folder)
+    return found
+
+
 def _check(
     options: argparse.Namespace, crop_set: CropSet, networks: tuple[TrainedNetwork, ...]
 ) -> None:
     mine, n = crop_set.index.rules, len(crop_set)
-    differ = mine.differences(networks[0].pixels)
+    differ = next(filter(None, (mine.differences(one.pixels) for one in networks)), "")
     if differ:
         raise UsageError(
             f"the network takes other crops than these ({differ}): make the crops again with the "
@@ -116,12 +136,11 @@ def _check(
 def _cells(
     options: argparse.Namespace,
     crop_set: CropSet,
-    networks: tuple[TrainedNetwork, ...],
+    networks: dict[TrainedNetwork, Recipe],
     console: Console,
 ) -> Cells:
     """The LCAs of all networks, from disk where they are known."""
     device = device_named(options.device)
-    recipe = recipe_of(options.network)
     asked = [
         Source(
             weights_sha256=one.weights_sha256,
@@ -132,7 +151,7 @@ def _cells(
             seed=options.seed,
             device=device.type,
         )
-        for one in networks
+        for one, recipe in networks.items()
     ]
     lcas: list[CellLca] = []
     with Progress(console=console, disable=options.json or not console.is_terminal) as bar:
@@ -143,7 +162,7 @@ def _cells(
             bar.update(task, completed=(number + 1) * (options.copies + 1))
     curves = options.network / "curves.png"
     profile = curves.read_bytes() if curves.exists() else None
-    return Cells(crop_set, networks, lcas, asked[0], profile)
+    return Cells(crop_set, tuple(networks), lcas, asked[0], profile)
 
 
 def _study(cells: Cells, options: argparse.Namespace, console: Console) -> Study:

@@ -140,7 +140,10 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
         "Whether the same clusters come again: 0 by chance, 1 the same.",
     )  # fmt: skip
     if found.networks == 1:
-        page.paragraph("Only one network was trained: agreement between networks is not known.")
+        page.paragraph(
+            "Only one network was given: agreement between networks is not known. Train another "
+            "with another --seed and give it with --beside."
+        )
     m = found.medoids
     of = "" if m.n == found.n_cells else f" (medoids sought among {m.n} cells at random)"
     page.paragraph(
