@@ -25,6 +25,7 @@ from parfocal.cli import main
 from parfocal.config import ConfigError, FlaskRules, Settings, parse
 from parfocal.files import FileTable, Signature
 from parfocal.flaskcode import CodeError
+from parfocal.flaskfolder import flask_of_folders
 from parfocal.journal import MIGRATIONS, Journal, JournalError
 from parfocal.sessions import SessionError, Sessions
 from parfocal.sidecar import Declared, DeclaredFlask
@@ -87,6 +88,36 @@ def test_any_text_is_a_flask_a_close_or_a_sentence_that_does_not_ring(text: str)
         assert str(error).isprintable()
     else:
         assert found is None or found.id.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("folders", "meant"),
+    [
+        ("F12_HT1080_P7", flask("F12", "HT1080", 7)),
+        ("F 12_HEK-293A_p0", flask("F 12", "HEK-293A", 0)),
+        ("F1_HeLa_P3/day 2", flask("F1", "HeLa", 3)),
+        ("F1_HeLa_P3/F2_HeLa_P4", flask("F2", "HeLa", 4)),
+        ("F12", None),
+        ("F12_HT1080", None),
+        ("F12_HT1080_7", None),
+        ("F12_HT1080_P", None),
+        ("F12_HT1080_P7_b", None),
+        ("_HT1080_P7", None),
+        ("F12__P7", None),
+        ("F12_HT1080 _P7", None),
+        ("F12_HT1080_P٣", None),
+        ("F12_HT1080_P123456", None),
+        ("F12\a_HT1080_P7", None),
+        ("F" * 81 + "_HT1080_P7", None),
+        (".", None),
+    ],
+)
+def test_a_folder_of_one_form_below_the_watched_one_names_a_flask(
+    folders: str, meant: DeclaredFlask | None
+) -> None:
+    watched = Path("/srv/F0_HeLa_P1")  # which does not name one itself
+    found = flask_of_folders(str(watched / folders / "F9_HeLa_P1.tif"), str(watched))
+    assert found == meant
 
 
 def label(text: str, px: int = 8) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -222,6 +253,7 @@ def test_a_wrong_rule_is_refused(tree: dict[str, object], why: str) -> None:
 def test_nothing_is_required_and_half_a_day_is_allowed_unless_said() -> None:
     rules = Settings().flask
     assert (rules.required, rules.close_after_h, rules.qr) == ((), 12.0, False)
+    assert not rules.folder_names
 
 
 # ---------------------------------------------------------------------------------- old journals
@@ -374,6 +406,25 @@ def test_a_scanner_opens_and_closes_and_codes_in_images_stand_between_sidecar_an
     assert "code_of_no_flask" in frames["other"]["quality"]["flags"]
     assert frames["coded"]["timing_ms"]["code"] > 0
     assert "flask S1 is declared without cell_line" in rig.log()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["asked for", "not asked for"])
+def test_a_folder_names_its_flask_where_no_file_does_and_only_if_it_is_asked_to(
+    named: bool, rig: Rig, capsys: Said
+) -> None:
+    started(rig, capsys, "--set", f"flask.folder_names={str(named).lower()}")
+    assert command(rig, capsys, "open", "F4")[0] == 0
+    folder = rig.folder / "F12_HT1080_P7"
+    folder.mkdir()
+    (folder / "own.png.toml").write_text('[flask]\nid = "S1"\n')
+    for seed, name in enumerate(("own", "plain")):
+        save_frame(folder / f"{name}.png", seed)
+    save_frame(rig.folder / "F12" / "stage.png", 3)
+    rig.wait_done(3)
+    found = {Path(body["image"]["path"]).stem: body["flask"] for body in rig.frames()}
+    assert (found["own"]["id"], found["stage"]["id"]) == ("S1", "F4")
+    told = [found["plain"][key] for key in ("id", "cell_line", "passage")]
+    assert told == (["F12", "HT1080", 7] if named else ["F4", None, None])
 
 
 def totals(rig: Rig) -> list[dict[str, object]]:

@@ -237,6 +237,7 @@ class Daemon:
             rules=self.bundle.card.prepare.pixels,
             settled_long=claim.settled_long,
             flask_code=self.settings.flask.qr,
+            folder_names=self.settings.flask.folder_names,
             cpu_limit_s=limits.read_cpu_s,
         )
 
