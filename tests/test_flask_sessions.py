@@ -408,6 +408,40 @@ def test_a_scanner_opens_and_closes_and_codes_in_images_stand_between_sidecar_an
     assert "flask S1 is declared without cell_line" in rig.log()
 
 
+def test_a_declared_session_is_shown_and_closed_by_its_name(rig: Rig, capsys: Said) -> None:
+    started(rig, capsys)
+    assert command(rig, capsys, "open", "F4")[0] == 0
+    for name, line in (("a", "HeLa"), ("b", "HEK"), ("c", "HEK")):
+        (rig.folder / f"{name}.png.toml").write_text(f'[flask]\nid = "S1"\ncell_line = "{line}"\n')
+    save_frame(rig.folder / "a.png", 1)
+    rig.wait_done(1)
+    _, out, _ = command(rig, capsys, "show", "S1")
+    assert out.startswith("flask S1 (HeLa), open since") and "closed" not in out
+    status, out, _ = command(rig, capsys, "close", "S1", "--json")
+    answer = json.loads(out)
+    assert status == 0 and (answer["closed"]["id"], answer["flask"]["id"]) == ("S1", "F4")
+    assert answer["closed"]["closed_by"] == "operator"
+    until(lambda: [t for t in totals(rig) if not t["open"]], what="last totals")
+    _, out, _ = command(rig, capsys, "show", "S1")
+    assert "flask S1 (HeLa), open since" in out and "closed at" in out and "by the operator" in out
+    _, out, _ = command(rig, capsys, "show")
+    assert "flask F4, open since" in out
+
+    save_frame(rig.folder / "b.png", 2)
+    rig.wait_done(2)
+    assert command(rig, capsys, "open", "S1")[0] == 0  # a second of that name, on the stage
+    status, _, err = command(rig, capsys, "close", "S1")
+    assert status == 1 and "flask 'S1' has 2 open sessions: name one of" in err
+    before = rig.frames()[-1]["flask"]["session"]
+    assert before in err and command(rig, capsys, "close", before)[0] == 0
+    save_frame(rig.folder / "c.png", 3)
+    rig.wait_done(3)
+    assert rig.frames()[-1]["flask"]["session"] != before
+    for action in ("close", "show"):
+        status, _, err = command(rig, capsys, action, "S9")
+        assert status == 1 and "'S9'" in err
+
+
 @pytest.mark.parametrize("named", [True, False], ids=["asked for", "not asked for"])
 def test_a_folder_names_its_flask_where_no_file_does_and_only_if_it_is_asked_to(
     named: bool, rig: Rig, capsys: Said

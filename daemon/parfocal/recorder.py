@@ -265,7 +265,7 @@ class Recorder:
     def command(self, request: Command) -> Reply:
         """Carry out a flask command once, however often it is sent."""
         if isinstance(request, FlaskShow):
-            return self._stage(request.request_id)
+            return self._shown(request)
         before = self.journal.answered(request.request_id)
         if before is not None:
             reply: Reply = msgspec.json.decode(before, type=Reply)
@@ -280,8 +280,14 @@ class Recorder:
             return Error(str(error), request.request_id)
         return done
 
-    def _stage(self, request_id: str) -> FlaskAnswer:
-        """The flask on the stage; of an empty one, the flask that a rule took off it."""
+    def _shown(self, request: FlaskShow) -> Reply:
+        """The flask asked for, or that on the stage; of an empty one, whom a rule took off it."""
+        request_id = request.request_id
+        if request.flask:
+            try:
+                return FlaskAnswer(self.sessions.named(request.flask), None, request_id)
+            except SessionError as error:
+                return Error(str(error), request_id)
         current, last = self.sessions.current(), self.sessions.last_closed()
         by_rule = current is None and last is not None and last.closed_by == "rule"
         return FlaskAnswer(current, last if by_rule else None, request_id)
@@ -294,7 +300,8 @@ class Recorder:
             return FlaskAnswer(opened, closed, request.request_id)
         if isinstance(request, FlaskAssign):
             return self._assigned(request, messages)
-        return FlaskAnswer(None, self.sessions.close(), request.request_id)
+        closed = self.sessions.close(request.flask)
+        return FlaskAnswer(self.sessions.current(), closed, request.request_id)
 
     def _assigned(self, request: FlaskAssign, messages: list[Message]) -> FlaskAnswer:
         flask = self.sessions.named(request.flask)
