@@ -240,6 +240,7 @@ def test_a_flask_is_not_opened_without_what_the_rig_requires(journal: Journal) -
         ({"flask": {"required": ["line"]}}, "Invalid enum value 'line'"),
         ({"flask": {"close_after_h": -1}}, "not between 0 and 8760"),
         ({"flask": {"close_after_h": float("nan")}}, "not between 0 and 8760"),
+        ({"flask": {"qr": "image"}}, "Invalid enum value 'image'"),
         ({"flask": {"close_after": 1}}, "did you mean flask.close_after_h"),
         ({"verdict": {"half_width": 0.001}}, "not between 0.005 and 0.5"),
         ({"verdict": {"half_width": 0.6}}, "not between 0.005 and 0.5"),
@@ -408,6 +409,65 @@ def test_a_scanner_opens_and_closes_and_codes_in_images_stand_between_sidecar_an
     assert "flask S1 is declared without cell_line" in rig.log()
 
 
+def seen_in_order(rig: Rig, names: dict[str, str | None]) -> dict[str, str | None]:
+    """Frames that came in one burst, with these codes in them: each one's flask, by file name."""
+    made = rig.home / "made"
+    made.mkdir(exist_ok=True)
+    for seed, (name, text) in enumerate(names.items()):
+        if text:
+            save_labelled(made / f"{name}.png", text, seed)
+        else:
+            save_frame(made / f"{name}.png", seed)
+    before = len(rig.frames())
+    for name in names:
+        (made / f"{name}.png").rename(rig.folder / f"{name}.png")
+    rig.wait_done(before + len(names))
+    told = {Path(one["image"]["path"]).stem: one["flask"] for one in rig.frames()}
+    return {name: flask and flask["id"] for name, flask in told.items()}
+
+
+def test_a_code_that_is_seen_opens_and_closes_as_a_scanned_one_does(rig: Rig, capsys: Said) -> None:
+    save_labelled(rig.folder / "old.png", "F0|HeLa|1", 9)
+    started(rig, capsys, "--set", "flask.qr=stage", "--set", 'flask.required=["cell_line"]')
+    rig.wait_done(1)
+    assert "no flask is open" in command(rig, capsys, "show")[1]  # its label is long gone
+    names = {
+        "a": None, "b": "F1|HeLa|7", "c": None, "d": "F1", "e": "F2|HEK|3", "f": None,
+        "g": "F3", "h": None, "i": "CLOSE", "j": None, "k": "CLOSE",
+    }  # fmt: skip
+    flasks = seen_in_order(rig, names)
+    assert flasks == {
+        "old": "F0", "a": None, "b": "F1", "c": "F1", "d": "F1", "e": "F2", "f": "F2",
+        "g": "F3", "h": "F2", "i": None, "j": None, "k": None,
+    }  # fmt: skip
+    sessions = rig.rows("SELECT id, opened_by, closed_by FROM flask_session ORDER BY opened_at")
+    assert sessions == [
+        ("F0", "declared", None), ("F1", "operator", "next flask"),
+        ("F2", "operator", "operator"), ("F3", "declared", None),
+    ]  # fmt: skip
+    alarms = [json.loads(b) for (b,) in rig.rows("SELECT body FROM message WHERE topic LIKE 'al%'")]
+    (alarm,) = (one for one in alarms if one["name"] == "flask_not_opened")
+    assert "the code in g.png changes nothing: flask F3 is not opened" in alarm["text"]
+
+    assert command(rig, capsys, "open", "F5", "--cell-line", "HeLa")[0] == 0
+    (rig.folder / "b.png").touch()  # with the same bytes it is not shown again
+    assert seen_in_order(rig, {"l": None})["l"] == "F5"
+    until(lambda: {t["flask"]["id"] for t in totals(rig) if not t["open"]} == {"F1", "F2"})
+
+
+def test_a_label_that_was_taken_is_not_taken_again_after_a_kill(journal: Journal) -> None:
+    sessions = Sessions(journal)
+    first, _ = sessions.scanned(flask("A"), None)
+    second, closed = sessions.scanned(flask("B"), first)
+    assert closed is not None and closed.session == first
+    assert sessions.scanned(flask("A"), first) == (first, None)  # read once more
+    current = sessions.current()
+    assert current is not None and current.session == second
+    assert sessions.scanned(None, first) == (None, None)  # of a flask that is closed
+    assert sessions.scanned(flask("B"), None) == (second, None)  # by command meanwhile
+    assert sessions.scanned(None, second)[1] is not None and sessions.current() is None
+
+
 def test_a_declared_session_is_shown_and_closed_by_its_name(rig: Rig, capsys: Said) -> None:
     started(rig, capsys)
     assert command(rig, capsys, "open", "F4")[0] == 0
@@ -461,7 +521,7 @@ def test_a_folder_names_its_flask_where_no_file_does_and_only_if_it_is_asked_to(
     assert told == (["F12", "HT1080", 7] if named else ["F4", None, None])
 
 
-def totals(rig: Rig) -> list[dict[str, object]]:
+def totals(rig: Rig) -> list[dict[str, Any]]:
     rows = rig.rows("SELECT body FROM message WHERE topic LIKE 'flask/%' ORDER BY seq")
     return [json.loads(body) for (body,) in rows]
 

@@ -236,7 +236,7 @@ class Daemon:
             um_per_px=source.um_per_px,
             rules=self.bundle.card.prepare.pixels,
             settled_long=claim.settled_long,
-            flask_code=self.settings.flask.qr,
+            flask_code=bool(self.settings.flask.qr),
             folder_names=self.settings.flask.folder_names,
             cpu_limit_s=limits.read_cpu_s,
         )
@@ -265,7 +265,7 @@ class Daemon:
         if self.recorder.changed(self.source, job.claim, prepared):
             self._free_slots.append(job.slot)
             return
-        job.prepared = prepared
+        job.claim, job.prepared = self.recorder.scanned(self.source, job.claim, prepared)
         self._prepared.append(job)
 
     def _reader_lost(self, fault: WorkerFault) -> None:

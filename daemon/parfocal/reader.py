@@ -182,11 +182,14 @@ def coded(near: Declared, frame: Frame, gray: Gray) -> tuple[Declared, Frame]:
     """With the flask that a QR code in the image names; a code of something else is noted."""
     try:
         text = seen_code(gray)
-        return (msgspec.structs.replace(near, flask=parse(text)) if text else near), frame
+        flask = parse(text) if text else None
     except CodeError:
         note = "code_of_no_flask"
     except cv2.error:  # a fault of the search is no fault of the image
         note = "code_not_read"
+    else:
+        code = None if not text else "flask" if flask else "close"
+        return msgspec.structs.replace(near, flask=flask, code=code), frame
     return near, replace(frame, notes=(*frame.notes, note))
 
 

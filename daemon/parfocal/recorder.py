@@ -163,6 +163,31 @@ class Recorder:
             source.again(claim, FileReason.INCOMPLETE, "it changed before it was read")
         return True
 
+    def scanned(
+        self, source: FolderSource, claim: Claim, prepared: Prepared
+    ) -> tuple[Claim, Prepared]:
+        """Let a code in an image do what a hand scanner does, if the rig asks for that.
+
+        Returns the file as it belongs then. Files after it that wait belong with it: they were seen
+        before the code was read. A file from before the start opens nothing: its label is gone.
+        """
+        known, seen = claim.known, prepared.declared
+        scored = known.seq is not None and known.sha256 == prepared.sha256
+        if self.sessions.rules.qr != "stage" or not seen.code or not claim.live or scored:
+            return claim, prepared
+        try:
+            with self.journaled() as messages:
+                session, closed = self.sessions.scanned(seen.flask, known.session)
+                if closed:
+                    messages += self._verdict(closed)
+                claim = source.from_here(claim, session)
+        except SessionError as error:
+            with self.journaled() as messages:
+                messages.append(self._scan_alarm(known.path, str(error)))
+            return claim, prepared
+        told = msgspec.structs.replace(seen, flask=None, code=None)
+        return claim, msgspec.structs.replace(prepared, declared=told)
+
     def already_known(self, source: FolderSource, claim: Claim, prepared: Prepared) -> bool:
         """Whether these bytes have their result: the file was only touched, or is a copy."""
         known, status = claim.known, Signature(*prepared.status)
@@ -198,6 +223,17 @@ class Recorder:
             evidence={"path": path, "reason": reason, "detail": detail},
         )
         log.warning("%s: %s (%s)", path, SENTENCES[reason], detail)
+        return self.journal.append("alarm", alarm)
+
+    def _scan_alarm(self, path: str, fault: str) -> Message:
+        alarm = Alarm(
+            name="flask_not_opened",
+            level="warning",
+            since_at=iso(self.journal.now()),
+            text=f"the code in {os.path.basename(path)} changes nothing: {fault}",
+            evidence={"path": path, "detail": fault},
+        )
+        log.warning("%s", alarm.text)
         return self.journal.append("alarm", alarm)
 
     def _overlap_alarm(self, path: str, fault: str) -> Message:

@@ -170,9 +170,11 @@ class Replay(Daemon):
     def _close_declared(self) -> None:
         """Flasks that the folder declares have no more images."""
         if self.replayed.journal is None:
-            rows = self.journal.db.execute("SELECT session FROM flask_session ORDER BY opened_at")
-            for (session,) in rows.fetchall():
-                end = {"session": session, "closed_at": iso(self.journal.now())}
+            rows = self.journal.db.execute(
+                "SELECT session, closed_at FROM flask_session ORDER BY opened_at"
+            )
+            for session, closed_at in rows.fetchall():
+                end = {"session": session, "closed_at": closed_at or iso(self.journal.now())}
                 restore(self.journal, [end])
                 self._publish_last(session)
 
@@ -187,7 +189,7 @@ def as_before(prepared: Prepared, one: Stored) -> Prepared:
     return msgspec.structs.replace(
         prepared,
         um_per_px_from=one.um_per_px_from,
-        declared=msgspec.structs.replace(prepared.declared, flask=None),
+        declared=msgspec.structs.replace(prepared.declared, flask=None, code=None),
     )
 
 

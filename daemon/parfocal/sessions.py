@@ -22,6 +22,16 @@ class SessionError(Exception):
     """A flask command that cannot be carried out; the message says why."""
 
 
+def same(session: FlaskRef, flask: DeclaredFlask) -> bool:
+    """Whether a code is of a session's flask; what the code leaves out does not matter."""
+    line, passage = flask.cell_line, flask.passage
+    return (
+        session.id == flask.id
+        and line in (None, session.cell_line)
+        and passage in (None, session.passage)
+    )
+
+
 class Sessions:
     """Flask sessions in the journal; at most one opened by the operator at a time.
 
@@ -103,6 +113,28 @@ class Sessions:
             them = ", ".join(f"{one.session} since {one.opened_at}" for one in found)
             raise SessionError(f"flask '{name}' has {len(found)} open sessions: name one of {them}")
         return found[0]
+
+    def scanned(
+        self, flask: DeclaredFlask | None, session: str | None
+    ) -> tuple[str | None, FlaskRef | None]:
+        """What a label does that was seen while `session` was on the stage; None is CLOSE.
+
+        Returns the session that counts from there on, and the one that was closed.
+
+        Raises
+        ------
+        SessionError
+            The flask does not say everything that the rig requires.
+        """
+        then, current = session and self.get(session), self.current()
+        if flask is None:
+            on_stage = current is not None and current.session == session
+            return None, self.close() if on_stage else None
+        for known in (then, current):
+            if known and same(known, flask):  # a label is seen twice more easily than wanted
+                return known.session, None
+        opened, closed = self.open(flask)
+        return opened.session, closed
 
     def end(self, flask: FlaskRef, by: ClosedBy) -> FlaskRef:
         """Close a session, whichever way it was opened."""

@@ -80,6 +80,7 @@ class _Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """What the declarations around one image say together; None where they say nothing.
 
+    `code`: a QR code in the image names the flask, or closes the one on the stage.
     `overlap_fault` says why the sidecar's overlaps are not understood; then `overlaps` is empty,
     and the image is one like any other.
     """
@@ -89,6 +90,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     acquired_at: str | None = None
     source: Literal["camera"] | None = None
     flask: DeclaredFlask | None = None
+    code: Literal["flask", "close"] | None = None
     overlaps: tuple[DeclaredOverlap, ...] = ()
     overlap_fault: str | None = None
 
