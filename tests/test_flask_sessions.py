@@ -366,6 +366,7 @@ def save_labelled(path: Path, text: str, seed: int) -> None:
     """A frame with a QR code in it, and moved in one step."""
     gray, code = drawn_gray(700, 4, seed), label(text)
     gray[40 : 40 + len(code), 40 : 40 + len(code)] = code
+    path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), gray)
 
 
