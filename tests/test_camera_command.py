@@ -131,12 +131,24 @@ def test_check_opens_the_camera_and_asks_for_what_it_cannot_know(
     assert found == [("camera", False), ("folder", False)]
 
 
-def test_the_lumenera_example_is_a_configuration() -> None:
+def test_the_lumenera_example_watches_a_folder_that_windows_fills() -> None:
     shipped = load(SYSTEMD / "lumenera.toml")
-    assert shipped.source.kind == "camera" and shipped.source.um_per_px == 0.44
-    assert shipped.source.camera.device == ("Lumenera", "LumeneraCamera")
-    assert shipped.source.camera.properties == {"Camera Index": 1, "Gamma": 1.0}
-    assert Path(shipped.source.path).is_relative_to(shipped.state_dir)  # all the unit may write
+    assert shipped.source.kind == "folder" and shipped.source.um_per_px == 0.44
+    assert shipped.source.camera == CameraSettings() and shipped.flask.folder_names
+
+
+def test_what_the_lumenera_example_has_never_run_is_a_configuration_too(tmp_path: Path) -> None:
+    text = (SYSTEMD / "lumenera.toml").read_text()
+    assert "NEVER RUN" in text
+    before, rest = text.split("\n[source]\n")
+    shown = re.sub(r"^# ", "", rest[rest.index("# [source]\n") :], flags=re.M)
+    path = tmp_path / "p.toml"
+    path.write_text(f"{before}\n{shown}")
+    source = load(path).source
+    assert source.kind == "camera" and source.um_per_px == 0.44
+    assert source.camera.device == ("Lumenera", "LumeneraCamera")
+    assert source.camera.properties == {"Camera Index": 1, "Gamma": 1.0}
+    assert Path(source.path).is_relative_to("/var/lib/parfocal")  # all the unit may write
 
 
 def test_the_folder_road_is_the_default_configuration_and_lists_every_camera_key() -> None:
