@@ -555,7 +555,7 @@ def test_a_session_left_open_is_closed_by_rule_and_the_backlog_is_assigned(
     ((n_cells,),) = rig.rows("SELECT count(*) FROM cell WHERE session IS NOT NULL")
     assert n_cells == totals(rig)[-1]["n_cells"]
     for name, image, why in (
-        ("F5", early, "belongs to a flask already"), ("F9", early, "no session or flask 'F9'"),
+        ("F5", early, "belongs to flask F5 already"), ("F9", early, "no session or flask 'F9'"),
         ("F5", rig.folder / "x.png", "was never seen"),
     ):  # fmt: skip
         status, _, err = command(rig, capsys, "assign", name, str(image))
@@ -570,6 +570,42 @@ def test_a_session_left_open_is_closed_by_rule_and_the_backlog_is_assigned(
     assert json.loads(line)["flask"]["passage"] == 3 and json.loads(line)["n_frames"] == 2
     assert main([*history, "gamma"]) == 1
     assert "no closed flask of the line 'gamma'" in capsys.readouterr().err
+
+
+def test_an_image_of_the_wrong_flask_is_moved_and_both_totals_are_told_again(
+    rig: Rig, capsys: Said, tmp_path: Path
+) -> None:
+    started(rig, capsys)
+    assert command(rig, capsys, "open", "F1")[0] == 0
+    moved = [save_frame(rig.folder / f"{name}.png", seed) for seed, name in enumerate("ab")]
+    rig.wait_done(2)
+    assert command(rig, capsys, "open", "F2")[0] == 0
+    save_frame(rig.folder / "c.png", 3)
+    rig.wait_done(3)
+    assert command(rig, capsys, "close")[0] == 0
+    assert len(write(rig, "markdown", tmp_path / "out")) == 2
+
+    def last() -> dict[str, tuple[int, int]]:
+        return {t["flask"]["id"]: (t["n_frames"], t["n_cells"]) for t in totals(rig)}
+
+    def told_are(frames: dict[str, int]) -> bool:
+        return {name: n for name, (n, _) in last().items()} == frames
+
+    before = last()
+    status, _, err = command(rig, capsys, "assign", "F2", str(moved[0]))
+    assert status == 1 and "belongs to a flask already" in err and "--move" in err
+    for n_left, image in zip((1, 0), moved, strict=True):
+        assert command(rig, capsys, "assign", "F2", str(image), "--move")[0] == 0
+        expected = {"F1": n_left, "F2": 3 - n_left}
+        until(partial(told_are, expected), what="totals")
+        entries = {path.name[11:13]: path for path in write(rig, "markdown", tmp_path / "out")}
+        for name, n in expected.items():
+            told = json.loads((entries[name] / "result.json").read_text())
+            assert (told["verdict"]["n_frames"], len(told["frames"])) == (n, n)
+    assert sum(n for _, n in before.values()) == last()["F2"][1] and last()["F1"] == (0, 0)
+    sessions = rig.rows("SELECT session, count(*) FROM cell GROUP BY session")
+    assert {n for session, n in sessions if session} == {last()["F2"][1]}
+    assert all(not t["open"] for t in totals(rig)[-2:])
 
 
 def test_who_closed_a_session_and_what_it_lacks_is_read_wherever_a_person_looks(

@@ -81,11 +81,15 @@ class FlaskShow(
 class FlaskAssign(
     msgspec.Struct, frozen=True, tag_field="op", tag="flask.assign", forbid_unknown_fields=True
 ):
-    """Give a scored image without a flask to one: a session, or the last one of a flask's name."""
+    """Give a scored image to a flask: a session, or the last one of a flask's name.
+
+    Without `move` only an image that has no flask.
+    """
 
     request_id: RequestId
     flask: str
     path: str
+    move: bool = False
 
 
 Request = ReplayRequest | ImageRequest | FlaskOpen | FlaskClose | FlaskShow | FlaskAssign

@@ -341,8 +341,8 @@ class Recorder:
 
     def _assigned(self, request: FlaskAssign, messages: list[Message]) -> FlaskAnswer:
         flask = self.sessions.named(request.flask)
-        self.verdicts.of(flask.session)  # counted before the frame is in the journal
-        message, result = assign(self.journal, request.path, flask)
+        message, result, before = assign(self.journal, request.path, flask, request.move)
         messages.append(message)
-        self.verdicts.of(flask.session).add(result)
+        for session in filter(None, (before, flask.session)):
+            self.verdicts.count(session, result)  # anew, because the frame is told again
         return FlaskAnswer(flask, None, request.request_id)
