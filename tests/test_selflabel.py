@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from parfocal.card import DetectorRules
 from parfocal.normalize import normalize
@@ -31,9 +34,10 @@ from parfocal_training.dataset import Row
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.normalize import normalize_with_margin
+from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
 from parfocal_training.selflabel.store import read_selflabelled
-from parfocal_training.train import answer, viewed
+from parfocal_training.train import Labelled, answer, held_out_copies, lca_of, to_vary, viewed
 
 CPU = torch.device("cpu")
 N = 6
@@ -190,6 +194,37 @@ def test_views_are_what_the_network_sees_of_a_crop_as_imaged() -> None:
     with torch.no_grad():
         _, lca = model.seen(views[:, None, 2:-2, 2:-2])
     assert torch.allclose(lca, answer(model, raw, reference)[1], atol=1e-3)
+
+
+class Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the shape of every tensor that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(one.shape) for one in pytree.tree_leaves(out)
+                      if isinstance(one, torch.Tensor)}  # fmt: skip
+        return out
+
+
+def test_memory_does_not_grow_with_the_square_of_the_cells() -> None:
+    n, crop_set = 70, cells(70)
+    model = initialized(config_of("coarse", None, n, CROP_PX, 128, 32), seed=1)
+    crops, reference = Labelled.each_its_own(CPU, crop_set), medoid_reference(crop_set.crops)
+    material = to_vary(crops, SELF_LABEL, model.config, reference)
+    of = Copies.on(CPU, n, 10, 2, seed=3)
+    with Shapes() as shapes:
+        lca = lca_of(model, crops.crops, reference)
+        loss, accuracy = held_out_copies(
+            model, material, crops.labels, SELF_LABEL, reference, of, turn=0
+        )
+    assert lca.shape == (n, 96) and loss > 0 and 0 <= accuracy <= 1
+    assert (64, n) in shapes.seen and (n, n) not in shapes.seen
 
 
 def test_a_run_leaves_networks_that_others_can_use(

@@ -38,7 +38,16 @@ from parfocal_training.reference import mean_and_sd, medoid_reference
 from parfocal_training.reliability import draw as draw_reliability
 from parfocal_training.report import drawn
 from parfocal_training.seen import not_for, seen
-from parfocal_training.train import Epoch, Labelled, TrainingState, answer, begin, levels, train
+from parfocal_training.train import (
+    Epoch,
+    Labelled,
+    TrainingState,
+    answer,
+    begin,
+    lca_of,
+    levels,
+    train,
+)
 from parfocal_training.write import write_whole
 
 
@@ -184,7 +193,7 @@ class Fit:
             usual = left_out.distances
         else:  # those of its own crops: the best there is before `parfocal-export --measure`
             every = self._labelled(np.arange(len(self.crop_set)))
-            lca = answer(state.averaged, every.crops, reference)[1]
+            lca = lca_of(state.averaged, every.crops, reference)
             usual = novelty.distances(known, lca, len(self.crop_set.classes))
         index, measured = self.crop_set.index, self._measured(left_out)
         finished = store.Checkpoint(

@@ -79,7 +79,7 @@ class SelfLabel:
     def run(self, resume: bool) -> Generator[tuple[Part, Epoch], None, None]:
         """Train every repeat, yielding each pass, then write what came out."""
         claim(self.folder, self.plan, resume)
-        reference = medoid_reference(self.crop_set.bare(np.arange(len(self.crop_set))))
+        reference = medoid_reference(self.crop_set.bare(slice(None)))
         made: tuple[Repeat, ...] = ()
         for number in range(self.plan.repeats):
             made += ((yield from self._repeat(number, reference)),)
