@@ -239,6 +239,8 @@ def test_a_run_leaves_networks_that_others_can_use(
     assert done.n_cells == N and done.config.classes == N
     assert [one.copies_seen for one in done.repeats] == [18, 18]
     assert not any(one.reached for one in done.repeats)
+    ends = [lines[place]["epoch"]["val_accuracy"] for place in (2, 5)]
+    assert [one.last_pass for one in done.repeats] == ends
     one, two = trained_networks(out)
     assert one.weights_sha256 == weights_sha256(out / "repeat-1" / "model.safetensors")
     assert one.weights_sha256 != two.weights_sha256
@@ -284,6 +286,7 @@ def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> N
     assert main(["selflabel", str(tmp_path / "crops"), "-o", out, *options, "--json"]) == 0
     (one,) = read_selflabelled(tmp_path / "out").repeats
     assert one.reached and one.epochs < 400
+    assert one.last_pass is not None and one.last_pass >= 0.9
     assert one.accuracy >= 0.5  # of copies that are normalized as the daemon does; chance is 0.25
 
 

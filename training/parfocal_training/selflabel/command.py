@@ -135,15 +135,20 @@ def _report(done: SelfLabelled, options: argparse.Namespace, console: Console) -
     if options.json:
         emit({"out": str(options.out), "repeats": msgspec.to_builtins(done.repeats)})
         return
-    table = Table("network", "epochs", "copies seen", "held-out copies recognized", "min:s")
+    table = Table("network", "epochs", "copies seen", "last pass", "as live", "min:s")
     for one in done.repeats:
-        share, clock = screen.percent(one.accuracy), screen.clock_text(one.seconds)
-        table.add_row(one.name, str(one.epochs), f"{one.copies_seen:,}", share, clock)
+        shares = screen.percent(one.last_pass), screen.percent(one.accuracy)
+        clock = screen.clock_text(one.seconds)
+        table.add_row(one.name, str(one.epochs), f"{one.copies_seen:,}", *shares, clock)
     console.print(table)
+    console.print(
+        "last pass: recognized of one held-out copy of each cell, varied as in training; the "
+        f"target is of these. as live: of all {done.held_out}, made as live crops are"
+    )
     short = [one.name for one in done.repeats if not one.reached]
     if short and done.target_accuracy < 1:
         console.print(
-            f"{', '.join(short)} ended below the target of {done.target_accuracy:.0%}: give more "
-            "epochs with --epochs"
+            f"{', '.join(short)} ended below the target of {done.target_accuracy:.0%} of the last "
+            "pass: give more epochs with --epochs"
         )
     console.print(f"networks in {options.out}; cluster their cells with parfocal-train phenotypes")

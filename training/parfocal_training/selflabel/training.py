@@ -41,9 +41,6 @@ from parfocal_training.train import (
 )
 from parfocal_training.write import write_whole
 
-TESTED = 3
-"""Held-out copies of every cell in the final test."""
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the result of a self-label run."""
@@ -151,7 +148,7 @@ class SelfLabel:
         seconds: float,
         folder: Path,
     ) -> Repeat:
-        """The network on held-out copies that went the daemon's way: varied, then normalized."""
+        """The network on all held-out copies, made the daemon's way: varied, then normalized."""
         # raw crops of other images differ in brightness: their surroundings would be new to it; and
         # no camera bends the grey scale
         straight = replace(self.plan.recipe.augmentation, tone=0.0)
@@ -162,9 +159,10 @@ class SelfLabel:
         material = to_vary(crops, recipe, state.averaged.config, reference)
         found = [
             held_out_copies(state.averaged, material, crops.labels, recipe, reference, copies, turn)
-            for turn in range(min(TESTED, copies.held_out))
+            for turn in range(copies.held_out)
         ]
         loss, accuracy = (float(np.mean(values)) for values in zip(*found, strict=True))
+        last = self.histories[name][-1]
         return Repeat(
             name=name,
             seed=seed,
@@ -173,7 +171,8 @@ class SelfLabel:
             accuracy=accuracy,
             loss=loss,
             seconds=seconds,
-            reached=self._reached(self.histories[name][-1]),
+            reached=self._reached(last),
+            last_pass=last.val_accuracy,
             weights_sha256=weights_sha256(folder / "model.safetensors"),
         )
 
