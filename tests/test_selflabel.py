@@ -290,6 +290,22 @@ def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> N
     assert one.accuracy >= 0.5  # of copies that are normalized as the daemon does; chance is 0.25
 
 
+def test_a_target_of_one_asks_for_every_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlike = cells(2)
+    unlike.crops[:] = unlike.crops[:1]
+    unlike.crops[1, 60:160, 60:160] = 0
+    cropset.save(unlike, tmp_path / "crops")
+    options = ["--epochs", "60", "--repeats", "1", "--threads", "1", "--target", "1"]
+    assert main(["selflabel", str(tmp_path / "crops"), "-o", str(tmp_path / "out"), *options]) == 0
+    (one,) = read_selflabelled(tmp_path / "out").repeats
+    said = capsys.readouterr().out
+    assert one.reached and one.epochs == 60
+    assert said.count("held out 100.0 %") > 1
+    assert "last pass: recognized of one held-out copy of each cell" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

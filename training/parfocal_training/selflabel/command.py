@@ -56,9 +56,9 @@ def add(commands: Commands) -> None:
         type=float,
         default=0.98,
         metavar="SHARE",
-        help="training ends early once so many of the held-out copies are recognized; 1: after all "
-        "epochs, each of which shows one copy of every cell (--epochs None: at least "
-        f"{LEAST_SEEN:,} copies)",
+        help="training ends once so many of the cells are recognized in the held-out copies by "
+        "which a pass is tested, one of each cell; 1: after all epochs, each of which shows one "
+        f"copy of every cell (--epochs None: about {LEAST_SEEN:,} copies or more)",
     )
     command.add_argument(
         "--repeats", type=whole_above_zero, default=5, help="networks, each with a seed of its own"

@@ -116,19 +116,23 @@ class SelfLabel:
         history = store.restore_progress(state, tag, last) if last.exists() else []
         self.histories[part.name] = history
         begun_s = self.clock_s()
-        if history and self._reached(history[-1]):
+        if history and self._ends_with(history[-1]):
             return 0.0
         crops = self._cells()
         for epoch in train(state, crops, None, self.plan.recipe, reference, copies):
             history.append(epoch)
             store.write_progress(state, tag, history, last)
             yield part, epoch
-            if self._reached(epoch):
+            if self._ends_with(epoch):
                 break
         return self.clock_s() - begun_s
 
     def _reached(self, epoch: Epoch) -> bool:
         return epoch.val_accuracy is not None and epoch.val_accuracy >= self.plan.target_accuracy
+
+    def _ends_with(self, epoch: Epoch) -> bool:
+        """A target of 1 asks for every pass, however good one of them is."""
+        return self.plan.target_accuracy < 1 and self._reached(epoch)
 
     def _cells(self) -> Labelled:
         return Labelled.each_its_own(self.device, self.crop_set)
