@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -37,6 +40,7 @@ from parfocal_training.normalize import normalize_with_margin
 from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
 from parfocal_training.selflabel.store import read_selflabelled
+from parfocal_training.selflabel.training import Plan, SelfLabel
 from parfocal_training.train import Labelled, answer, held_out_copies, lca_of, to_vary, viewed
 
 CPU = torch.device("cpu")
@@ -237,7 +241,7 @@ def test_a_run_leaves_networks_that_others_can_use(
     assert [line["epoch"]["number"] for line in lines[:-1]] == [1, 2, 3, 1, 2, 3]
     done = read_selflabelled(out)
     assert done.n_cells == N and done.config.classes == N
-    assert [one.copies_seen for one in done.repeats] == [18, 18]
+    assert [one.copies_seen for one in done.repeats] == [12, 12]  # batches of 4 of 6 cells
     assert not any(one.reached for one in done.repeats)
     ends = [lines[place]["epoch"]["val_accuracy"] for place in (2, 5)]
     assert [one.last_pass for one in done.repeats] == ends
@@ -272,6 +276,35 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
         for name in ("whole", "broken")
     )
     assert whole == resumed
+
+
+def test_the_time_of_a_training_is_that_of_all_its_sessions(tmp_path: Path) -> None:
+    crop_set, recipe = cells(), msgspec.structs.replace(SELF_LABEL, epochs=3, batch=4)
+    plan = Plan(
+        code_version="0",
+        recipe=recipe,
+        copies=3,
+        held_out=1,
+        target_accuracy=1.0,
+        repeats=1,
+        seed=1,
+        crops_sha256="0",
+        device="cpu",
+    )
+
+    def session(begun_s: int) -> SelfLabel:
+        clock = count(begun_s)  # a second passes between two looks
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        return SelfLabel(
+            crop_set, tmp_path / "out", plan, CPU, lambda: now, lambda: float(next(clock))
+        )
+
+    first = session(0).run(resume=False)
+    assert [next(first)[1].number for _ in range(2)] == [1, 2]
+    first.close()
+    assert [epoch.number for _, epoch in session(5000).run(resume=True)] == [3]
+    (one,) = read_selflabelled(tmp_path / "out").repeats
+    assert (one.epochs, one.seconds) == (3, 3.0)
 
 
 def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     best_accuracy: float
     history: tuple[Epoch, ...]
+    seconds: float = 0.0
 
 
 def model_tensors(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
@@ -91,7 +92,11 @@ def write_progress(state: TrainingState, plan: str, history: list[Epoch], path: 
                 tensors[f"optimizer.{kind}.{name}"] = value.detach().cpu().contiguous()
     tensors["generator"] = state.generator.get_state()
     header = Progress(
-        plan=plan, epoch=state.epoch, best_accuracy=state.best_accuracy, history=tuple(history)
+        plan=plan,
+        epoch=state.epoch,
+        best_accuracy=state.best_accuracy,
+        history=tuple(history),
+        seconds=state.seconds,
     )
     write_whole(path, save(tensors, {"parfocal.progress": msgspec.json.encode(header).decode()}))
 
@@ -123,6 +128,7 @@ def restore_progress(state: TrainingState, plan: str, path: Path) -> list[Epoch]
             state.optimizer.state[parameter][kind] = torch.empty_like(like).copy_(stored).detach()
     state.generator.set_state(tensors["generator"])
     state.epoch, state.best_accuracy = progress.epoch, progress.best_accuracy
+    state.seconds = progress.seconds
     return list(progress.history)
 
 

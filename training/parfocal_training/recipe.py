@@ -76,6 +76,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         """Crops in one step; `batch` 0 asks for the paper's 5 % of the data, at least 2 for BN."""
         return min(n_crops, self.batch or max(2, round(0.05 * n_crops)))
 
+    def steps_of(self, n_crops: int) -> int:
+        """Steps of an epoch; a short last batch is dropped: its BN statistics are poor."""
+        return max(1, n_crops // self.batch_of(n_crops))
+
     def learning_rate_at(self, progress: float) -> float:
         """Rate at this share [0, 1] of all steps."""
         if self.schedule == "constant":

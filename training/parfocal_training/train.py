@@ -126,7 +126,7 @@ class TrainingState:
 
     `averaged` is the exponential mean of the weights and is what is used afterwards; without
     averaging it is `model` itself. `self_head` tells every training cell from every other and is
-    thrown away with the rest.
+    thrown away with the rest. `seconds` is what the epochs took, where somebody counts.
     """
 
     model: ConvNet
@@ -136,6 +136,7 @@ class TrainingState:
     epoch: int = 0
     best_accuracy: float = -1.0
     self_head: nn.Linear | None = None
+    seconds: float = 0.0
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """All that is trained, by name."""
@@ -194,8 +195,7 @@ def train(
     model, device = state.model, crops.labels.device
     network = model.seen if recipe.vary == "view" else model
     material = to_vary(crops, recipe, model.config, reference)
-    size = recipe.batch_of(len(crops))
-    steps = max(1, len(crops) // size)  # a short last batch is dropped: its BN statistics are poor
+    size, steps = recipe.batch_of(len(crops)), recipe.steps_of(len(crops))
     while state.epoch < recipe.epochs:
         model.train()
         # summed on the device: to ask after every step would keep a GPU waiting

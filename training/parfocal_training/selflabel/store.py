@@ -20,7 +20,8 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     `last_pass` is the share recognized after the last pass, of one held-out copy of each cell,
     varied as in training; `reached` compares it with the target. None: an older version's training.
     `accuracy` and `loss` are those of the finished network on all held-out copies, made as live
-    crops are: at full resolution, in their own surroundings, normalized last.
+    crops are: at full resolution, in their own surroundings, normalized last. `seconds` is the time
+    of all passes, whatever sessions they ran in.
     """
 
     name: str

@@ -97,9 +97,9 @@ class SelfLabel:
         folder.mkdir(parents=True, exist_ok=True)
         state = begin(self._config(reference), self.plan.recipe, seed, self.device)
         copies = Copies.on(self.device, n, self.plan.copies, self.plan.held_out, seed)
-        seconds = yield from self._passes(part, state, copies, reference, folder)
+        yield from self._passes(part, state, copies, reference, folder)
         store.write_weights(state.averaged, folder / "model.safetensors")
-        repeat = self._tested(name, seed, state, copies, reference, seconds, folder)
+        repeat = self._tested(name, seed, state, copies, reference, folder)
         write_whole(done, msgspec.json.encode((repeat, self.histories[name])))
         return repeat
 
@@ -110,22 +110,21 @@ class SelfLabel:
         copies: Copies,
         reference: Reference,
         folder: Path,
-    ) -> Generator[tuple[Part, Epoch], None, float]:
-        """Train until the target is reached or the passes are used up; seconds of this run."""
+    ) -> Generator[tuple[Part, Epoch], None, None]:
+        """Train until the target is reached or the passes are used up."""
         last, tag = folder / "last.safetensors", f"{self.plan.digest} {part.name}"
         history = store.restore_progress(state, tag, last) if last.exists() else []
         self.histories[part.name] = history
-        begun_s = self.clock_s()
         if history and self._ends_with(history[-1]):
-            return 0.0
-        crops = self._cells()
+            return
+        crops, begun_s = self._cells(), self.clock_s() - state.seconds
         for epoch in train(state, crops, None, self.plan.recipe, reference, copies):
             history.append(epoch)
+            state.seconds = self.clock_s() - begun_s
             store.write_progress(state, tag, history, last)
             yield part, epoch
             if self._ends_with(epoch):
                 break
-        return self.clock_s() - begun_s
 
     def _reached(self, epoch: Epoch) -> bool:
         return epoch.val_accuracy is not None and epoch.val_accuracy >= self.plan.target_accuracy
@@ -149,7 +148,6 @@ class SelfLabel:
         state: TrainingState,
         copies: Copies,
         reference: Reference,
-        seconds: float,
         folder: Path,
     ) -> Repeat:
         """The network on all held-out copies, made the daemon's way: varied, then normalized."""
@@ -159,7 +157,7 @@ class SelfLabel:
         recipe = msgspec.structs.replace(
             self.plan.recipe, vary="crop", surroundings=0.0, augmentation=straight
         )
-        crops = self._cells()
+        crops, n = self._cells(), len(self.crop_set)
         material = to_vary(crops, recipe, state.averaged.config, reference)
         found = [
             held_out_copies(state.averaged, material, crops.labels, recipe, reference, copies, turn)
@@ -171,10 +169,10 @@ class SelfLabel:
             name=name,
             seed=seed,
             epochs=state.epoch,
-            copies_seen=state.epoch * len(self.crop_set),
+            copies_seen=state.epoch * recipe.steps_of(n) * recipe.batch_of(n),
             accuracy=accuracy,
             loss=loss,
-            seconds=seconds,
+            seconds=state.seconds,
             reached=self._reached(last),
             last_pass=last.val_accuracy,
             weights_sha256=weights_sha256(folder / "model.safetensors"),
