@@ -34,14 +34,24 @@ from parfocal_training.cli import main
 from parfocal_training.copies import Copies
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
+from parfocal_training.fit import Part
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.normalize import normalize_with_margin
 from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
+from parfocal_training.screen import Pace
 from parfocal_training.selflabel.store import read_selflabelled
 from parfocal_training.selflabel.training import Plan, SelfLabel
-from parfocal_training.train import Labelled, answer, held_out_copies, lca_of, to_vary, viewed
+from parfocal_training.train import (
+    Epoch,
+    Labelled,
+    answer,
+    held_out_copies,
+    lca_of,
+    to_vary,
+    viewed,
+)
 
 CPU = torch.device("cpu")
 N = 6
@@ -239,6 +249,9 @@ def test_a_run_leaves_networks_that_others_can_use(
     assert main(["selflabel", *wanted, "--held-out", "1", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["epoch"]["number"] for line in lines[:-1]] == [1, 2, 3, 1, 2, 3]
+    assert [line["left"]["at_most"] for line in lines[:-1]] == [
+        False
+    ] * 6  # every pass is asked for
     done = read_selflabelled(out)
     assert done.n_cells == N and done.config.classes == N
     assert [one.copies_seen for one in done.repeats] == [12, 12]  # batches of 4 of 6 cells
@@ -305,6 +318,21 @@ def test_the_time_of_a_training_is_that_of_all_its_sessions(tmp_path: Path) -> N
     assert [epoch.number for _, epoch in session(5000).run(resume=True)] == [3]
     (one,) = read_selflabelled(tmp_path / "out").repeats
     assert (one.epochs, one.seconds) == (3, 3.0)
+
+
+def test_time_left_is_at_most_until_a_network_is_finished() -> None:
+    def after(pace: Pace, part: int, epoch: int) -> str:
+        known = Epoch(epoch, 10, 1.0, 0.5, None, None)
+        return str(pace.left(Part(f"repeat-{part + 1}", part, 3, 5, 5), known))
+
+    clock = count()  # an epoch takes a second
+    pace = Pace(lambda: float(next(clock)), may_end_early=True)
+    assert [after(pace, 0, epoch) for epoch in (1, 2)] == ["at most 0:29", "at most 0:28"]
+    assert after(pace, 0, 4) == "at most 0:26"
+    assert after(pace, 1, 1) == "0:07"  # as the first: 3 epochs of this one and 4 of the next
+    assert after(pace, 1, 5) == "at most 0:09"
+    steady = count()
+    assert after(Pace(lambda: float(next(steady))), 0, 1) == "0:29"
 
 
 def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> None:

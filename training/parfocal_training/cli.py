@@ -191,7 +191,7 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         for part, epoch in running.run(options.resume):
             _emit_epoch(part, epoch)
     else:
-        pace = screen.Pace(recipe.epochs, time.monotonic)
+        pace = screen.Pace(time.monotonic)
         with screen.shown_epochs(console, pace) as say:
             for part, epoch in running.run(options.resume):
                 say(part, epoch)

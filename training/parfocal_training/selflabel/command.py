@@ -117,18 +117,24 @@ def recipe_for(options: argparse.Namespace, n_cells: int) -> Recipe:
 
 
 def _follow(running: SelfLabel, options: argparse.Namespace, console: Console) -> None:
+    pace = screen.Pace(time.monotonic, may_end_early=running.plan.target_accuracy < 1)
     if options.json:
         for part, epoch in running.run(options.resume):
-            _emit(part, epoch)
+            _emit(part, epoch, pace.left(part, epoch))
         return
-    pace = screen.Pace(running.plan.recipe.epochs, time.monotonic)
     with screen.shown_epochs(console, pace) as say:
         for part, epoch in running.run(options.resume):
             say(part, epoch)
 
 
-def _emit(part: Part, epoch: Epoch) -> None:
-    emit({"part": msgspec.to_builtins(part), "epoch": msgspec.to_builtins(epoch)})
+def _emit(part: Part, epoch: Epoch, left: screen.Left) -> None:
+    emit(
+        {
+            "part": msgspec.to_builtins(part),
+            "epoch": msgspec.to_builtins(epoch),
+            "left": msgspec.to_builtins(left),
+        }
+    )
 
 
 def _report(done: SelfLabelled, options: argparse.Namespace, console: Console) -> None:
