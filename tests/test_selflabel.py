@@ -41,6 +41,7 @@ from parfocal_training.normalize import normalize_with_margin
 from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
 from parfocal_training.screen import Pace
+from parfocal_training.selflabel.cost import epochs_for
 from parfocal_training.selflabel.store import read_selflabelled
 from parfocal_training.selflabel.training import Plan, SelfLabel
 from parfocal_training.train import (
@@ -247,8 +248,11 @@ def test_a_run_leaves_networks_that_others_can_use(
     out = tmp_path / "slc"
     wanted = (str(crops), "-o", str(out), *QUICK, "--repeats", "2", "--copies", "5")
     assert main(["selflabel", *wanted, "--held-out", "1", "--json"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    first, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["epoch"]["number"] for line in lines[:-1]] == [1, 2, 3, 1, 2, 3]
+    plan = first["plan"]
+    assert (plan["networks"], plan["epochs"], plan["copies_seen"]) == (2, 3, 12)
+    assert plan["seconds"] > 0
     assert [line["left"]["at_most"] for line in lines[:-1]] == [
         False
     ] * 6  # every pass is asked for
@@ -276,7 +280,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
 
     def interrupted(value: object) -> None:
         passes.append(value)
-        if len(passes) == 2:
+        if len(passes) == 3:  # the plan is said first
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -333,6 +337,13 @@ def test_time_left_is_at_most_until_a_network_is_finished() -> None:
     assert after(pace, 1, 5) == "at most 0:09"
     steady = count()
     assert after(Pace(lambda: float(next(steady))), 0, 1) == "0:29"
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs"), [(500, 600), (986, 305), (1069, 281), (1100, 273), (2208, 1341), (4000, 1815)]
+)
+def test_few_cells_get_more_passes_and_so_do_many(n: int, epochs: int) -> None:
+    assert epochs_for(SELF_LABEL, n) == epochs
 
 
 def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> None:

@@ -25,12 +25,17 @@ from parfocal_training.options import (
     whole_above_zero,
 )
 from parfocal_training.recipe import SELF_LABEL, Recipe
+from parfocal_training.selflabel.cost import (
+    ENOUGH_FOR,
+    LEAST_SEEN,
+    SEEN_FOR_EACH_MORE,
+    Cost,
+    cost,
+    epochs_for,
+)
 from parfocal_training.selflabel.store import SelfLabelled, read_selflabelled
 from parfocal_training.selflabel.training import Plan, SelfLabel
 from parfocal_training.train import Epoch
-
-LEAST_SEEN = 300_000
-"""Copies, of whatever cells, that a network needs to see before it tells any of them apart."""
 
 
 def add(commands: Commands) -> None:
@@ -58,7 +63,8 @@ def add(commands: Commands) -> None:
         metavar="SHARE",
         help="training ends once so many of the cells are recognized in the held-out copies by "
         "which a pass is tested, one of each cell; 1: after all epochs, each of which shows one "
-        f"copy of every cell (--epochs None: about {LEAST_SEEN:,} copies or more)",
+        f"copy of every cell (--epochs None: about {LEAST_SEEN:,} copies, and "
+        f"{SEEN_FOR_EACH_MORE:,} for each cell beyond {ENOUGH_FOR:,})",
     )
     command.add_argument(
         "--repeats", type=whole_above_zero, default=5, help="networks, each with a seed of its own"
@@ -99,13 +105,15 @@ def run(options: argparse.Namespace, console: Console) -> None:
         crops_sha256=crop_set.digest,
         device=device.type,
     )
+    price = cost(crop_set, plan.recipe, plan.repeats, device, time.perf_counter)
+    _say_cost(price, plan.target_accuracy < 1, options, console)
     running = SelfLabel(crop_set, options.out, plan, device, lambda: datetime.now(UTC))
     _follow(running, options, console)
     _report(read_selflabelled(options.out), options, console)
 
 
 def recipe_for(options: argparse.Namespace, n_cells: int) -> Recipe:
-    """The recipe; unless `--epochs` says so, few cells get more epochs: `LEAST_SEEN` copies."""
+    """The recipe; unless `--epochs` says so, its epochs are those for so many cells."""
     recipe = recipe_from(options)
     if recipe.self_labels or recipe.mixup or recipe.balance != "crops":
         raise UsageError(
@@ -113,7 +121,22 @@ def recipe_for(options: argparse.Namespace, n_cells: int) -> Recipe:
         )
     if options.epochs is not None:
         return recipe
-    return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-LEAST_SEEN // n_cells)))
+    return msgspec.structs.replace(recipe, epochs=epochs_for(recipe, n_cells))
+
+
+def _say_cost(
+    price: Cost, may_end_early: bool, options: argparse.Namespace, console: Console
+) -> None:
+    if options.json:
+        emit({"plan": msgspec.to_builtins(price)})
+        return
+    most = "at most " if may_end_early else ""
+    console.print(
+        f"{price.networks} network(s) of {price.cells:,} cells, each {most}{price.epochs:,} epochs "
+        f"({price.copies_seen:,} copies): {most}about {screen.clock_text(price.seconds)} min:s in "
+        "all",
+        soft_wrap=True,
+    )
 
 
 def _follow(running: SelfLabel, options: argparse.Namespace, console: Console) -> None:
