@@ -269,6 +269,20 @@ def test_a_run_leaves_networks_that_others_can_use(
     assert (out / "curves.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("asked", [("--set", "network=paper"), ("--recipe", "paper")])
+def test_the_papers_network_learns_a_class_a_cell(
+    crops: Path, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    wanted = (str(crops), "-o", str(tmp_path / "slc"), *QUICK, "--repeats", "1", *asked)
+    assert main(["selflabel", *wanted, "--copies", "2", "--held-out", "1", "--epochs", "1"]) == 0
+    (one,) = trained_networks(tmp_path / "slc")
+    shape = one.model.config
+    assert (shape.classes, shape.maps, shape.shrink) == (N, (32,) * 6, 1)
+    raw = torch.from_numpy(cells().crops)
+    logits, lca = answer(one.model, raw, one.pixels.reference_distribution())
+    assert logits.shape == (N, N) and lca.shape == (N, 288)
+
+
 def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
     crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
