@@ -283,6 +283,25 @@ def test_the_papers_network_learns_a_class_a_cell(
     assert logits.shape == (N, N) and lca.shape == (N, 288)
 
 
+def test_precision_settles_by_the_device_unless_it_is_asked_for() -> None:
+    assert SELF_LABEL.on("cuda").precision == "bf16"
+    assert SELF_LABEL.on("cpu").precision == "f32"
+    asked = msgspec.structs.replace(SELF_LABEL, precision="f32")
+    assert asked.on("cuda") is asked
+
+
+def test_training_in_bf16_leaves_a_network_in_f32(crops: Path, tmp_path: Path) -> None:
+    wanted = (str(crops), *QUICK, "--repeats", "1", "--copies", "2", "--held-out", "1")
+    for name in ("bf16", "auto"):
+        out = ("-o", str(tmp_path / name))
+        assert main(["selflabel", *wanted, *out, "--precision", name, "--epochs", "1"]) == 0
+    half, full = (read_selflabelled(tmp_path / name) for name in ("bf16", "auto"))
+    assert (half.recipe.precision, full.recipe.precision) == ("bf16", "f32")  # auto on the CPU
+    assert half.repeats[0].weights_sha256 != full.repeats[0].weights_sha256
+    (network,) = trained_networks(tmp_path / "bf16")
+    assert {one.dtype for one in network.model.parameters()} == {torch.float32}
+
+
 def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
     crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

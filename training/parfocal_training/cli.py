@@ -168,7 +168,8 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
-    device, recipe = device_named(options.device), recipe_from(options)
+    device = device_named(options.device)
+    recipe = recipe_from(options, device.type)
     plan = Plan(
         code_version=__version__,
         recipe=recipe,

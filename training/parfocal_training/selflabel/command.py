@@ -96,7 +96,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     device = device_named(options.device)
     plan = Plan(
         code_version=__version__,
-        recipe=recipe_for(options, len(crop_set)),
+        recipe=recipe_for(options, device.type, len(crop_set)),
         copies=options.copies,
         held_out=options.held_out,
         target_accuracy=options.target,
@@ -112,9 +112,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _report(read_selflabelled(options.out), options, console)
 
 
-def recipe_for(options: argparse.Namespace, n_cells: int) -> Recipe:
+def recipe_for(options: argparse.Namespace, device_type: str, n_cells: int) -> Recipe:
     """The recipe; unless `--epochs` says so, its epochs are those for so many cells."""
-    recipe = recipe_from(options)
+    recipe = recipe_from(options, device_type)
     if recipe.self_labels or recipe.mixup or recipe.balance != "crops":
         raise UsageError(
             "self_labels, mixup and balance are for cells with classes: leave them out of --set"
