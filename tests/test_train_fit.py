@@ -326,6 +326,23 @@ def test_ctrl_c_keeps_the_checkpoint(crops: Path, tmp_path: Path) -> None:
         assert "parfocal.progress" in file.metadata()
 
 
+@pytest.mark.parametrize(("command", "resumes"), [("fit", True), ("pca", False)])
+def test_only_what_can_be_resumed_promises_it(
+    crops: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    command: str,
+    resumes: bool,
+) -> None:
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("parfocal_training.cropset.load", interrupted)
+    assert main([command, str(crops), "-o", str(tmp_path / "out")]) == 130
+    assert "interrupted" in caplog.text and ("--resume" in caplog.text) == resumes
+
+
 def test_the_papers_recipe_is_the_papers() -> None:
     paper = RECIPES["paper"]
     assert {paper.learning_rate_at(x / 10) for x in range(11)} == {1e-3}

@@ -244,7 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = COMMANDS.get(options.command) or options.run
         run(options, console)
     except KeyboardInterrupt:
-        log.error("interrupted; what trains goes on from its last epoch with --resume")
+        goes_on = "; what trains goes on from its last epoch with --resume"
+        log.error("interrupted%s", goes_on if "resume" in options else "")
         return EXIT_INTERRUPTED
     except (TrainingError, OSError) as error:
         if options.debug:
