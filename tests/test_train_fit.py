@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -341,6 +342,44 @@ def test_only_what_can_be_resumed_promises_it(
     monkeypatch.setattr("parfocal_training.cropset.load", interrupted)
     assert main([command, str(crops), "-o", str(tmp_path / "out")]) == 130
     assert "interrupted" in caplog.text and ("--resume" in caplog.text) == resumes
+
+
+def no_memory() -> None:
+    raise MemoryError
+
+
+def no_gpu_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 1 GiB")
+
+
+@pytest.mark.parametrize(
+    ("grows", "said"),
+    [
+        (no_memory, "out of memory: free some"),
+        (no_gpu_memory, "(20.00 GiB more were asked for)"),
+        (lambda: torch.empty(10**15), "(4000000000000000 bytes more were asked for)"),
+        (lambda: np.empty(10**15), "(7.11 PiB more were asked for)"),
+    ],
+)
+def test_out_of_memory_is_one_sentence(
+    crops: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    grows: Callable[[], object],
+    said: str,
+) -> None:
+    monkeypatch.setattr("parfocal_training.cropset.load", lambda _: grows())
+    assert main(["fit", str(crops), "-o", str(tmp_path / "out")]) == 71
+    assert said in caplog.text and len(caplog.records) == 1
+
+
+def test_a_fault_of_the_program_is_not_called_one_of_memory(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parfocal_training.cropset.load", lambda _: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError):
+        main(["fit", str(crops), "-o", str(tmp_path / "out")])
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -23,10 +23,10 @@ from parfocal_training.detector.checkpoint import is_detector, read_detector
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_IO,
     DataError,
     TrainingError,
     UsageError,
+    exit_code,
     sentence,
 )
 from parfocal_training.networks import weights_sha256
@@ -153,9 +153,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted; nothing was written")
         return EXIT_INTERRUPTED
-    except (TrainingError, OSError) as error:
+    except (TrainingError, OSError, MemoryError, RuntimeError) as error:
+        code = exit_code(error)
+        if code is None:
+            raise
         if options.debug:
             log.exception("traceback")
         log.error("parfocal-export: %s", sentence(error))
-        return error.exit_code if isinstance(error, TrainingError) else EXIT_IO
+        return code
     return EXIT_DONE

@@ -40,10 +40,10 @@ from parfocal_training.device import device_named
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_IO,
     DataError,
     TrainingError,
     UsageError,
+    exit_code,
     sentence,
 )
 from parfocal_training.experiments import command as experiment
@@ -247,9 +247,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         goes_on = "; what trains goes on from its last epoch with --resume"
         log.error("interrupted%s", goes_on if "resume" in options else "")
         return EXIT_INTERRUPTED
-    except (TrainingError, OSError) as error:
+    except (TrainingError, OSError, MemoryError, RuntimeError) as error:
+        code = exit_code(error)
+        if code is None:
+            raise
         if options.debug:
             log.exception("traceback")
         log.error("parfocal-train: %s", sentence(error))
-        return error.exit_code if isinstance(error, TrainingError) else EXIT_IO
+        return code
     return EXIT_DONE
