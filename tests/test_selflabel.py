@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from parfocal.card import DetectorRules
 from parfocal.normalize import normalize
 from parfocal.prepare import CROP_PX
+from parfocal_export.cli import main as export
 from parfocal_export.question import golden_crops
 from parfocal_training import cropset
 from parfocal_training.augment import (
@@ -243,7 +244,10 @@ def test_memory_does_not_grow_with_the_square_of_the_cells() -> None:
 
 
 def test_a_run_leaves_networks_that_others_can_use(
-    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crops: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = tmp_path / "slc"
     wanted = (str(crops), "-o", str(out), *QUICK, "--repeats", "2", "--copies", "5")
@@ -267,6 +271,9 @@ def test_a_run_leaves_networks_that_others_can_use(
     assert one.weights_sha256 != two.weights_sha256
     assert one.pixels.um_per_px == 0.44 and one.model.config.lca_values == 96
     assert (out / "curves.png").stat().st_size > 1000
+    about = ("--name", "x", "--model-version", "1", "--licence", "MIT")
+    assert export([str(out), "-o", str(tmp_path / "model.onnx"), *about]) == 65
+    assert "are no classifiers" in caplog.text and "fit --set self_labels=0.5" in caplog.text
 
 
 @pytest.mark.parametrize("asked", [("--set", "network=paper"), ("--recipe", "paper")])

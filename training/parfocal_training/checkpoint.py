@@ -164,6 +164,12 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, ConvNet]:
     try:
         text = (folder / "checkpoint.json").read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (folder / "selflabel.json").exists():
+            raise DataError(
+                f"'{folder}' holds a self-label training, whose networks answer with the number of "
+                "a cell and are no classifiers: for classes and phenotypes from one network make "
+                "one with parfocal-train fit --set self_labels=0.5"
+            ) from error
         raise DataError(
             f"'{folder}' holds no finished training (no checkpoint.json): make one with "
             "parfocal-train fit, or finish it with --resume"
