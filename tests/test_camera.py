@@ -206,7 +206,7 @@ def test_the_gate_of_rests_takes_one_frame_of_a_flask_that_stands(
     watcher(OpenCamera(camera=camera, folder=str(tmp_path)))
     first = watcher(Look(wait_s=1.8))  # the first field is shown for two seconds
     assert isinstance(first, Seen) and first.held and first.n_replaced == 0
-    assert first.gate in ("already_seen", "settling")
+    assert first.view in ("already_seen", "settling")
     small = msgspec.structs.replace(camera, roi=(0, 0, 200, 200))
     failed = watcher(OpenCamera(camera=small))
     assert isinstance(failed, CameraFailed) and "needs 256 px" in failed.detail
@@ -411,4 +411,4 @@ def test_the_plainest_gate_goes_by_time() -> None:
     assert [gate(gray, at_s).take for at_s in (0.0, 1.0, 1.9, 2.0, 3.9, 4.1)] == [
         True, False, False, True, False, True,
     ]  # fmt: skip
-    assert gate(gray, 4.2) == Decision(False, "too soon after the last one")
+    assert gate(gray, 4.2) == Decision(False)

@@ -1,5 +1,6 @@
 """The whole daemon with a camera of its own: the real demonstration camera, and a faulty one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import faultycamera
 import pytest
@@ -94,7 +96,7 @@ def test_a_vanished_camera_degrades_the_rig_until_it_returns(
     rig: Rig, beats: Beats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch = tmp_path / "fault"
-    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv("PARFOCAL_TEST_FAULT", str(switch))
     arguments = ["run", "--config", str(rig.config), *camera_at("['tests', 'Faulty']", 0.2)]
     with (rig.home / "daemon.log").open("ab") as log:
@@ -115,5 +117,19 @@ def test_a_vanished_camera_degrades_the_rig_until_it_returns(
     beats(lambda beat: beat.state == "ready")
     assert time.monotonic() - began_s <= BACK_S
     switch.write_text("overflow")
-    assert beats(degraded("the camera's buffer was full")).dropped >= 7
+    full = beats(degraded("the camera's buffer was full"))
+    assert full.dropped >= 7 and full.camera
+    counts = full.camera
+    assert counts.dropped == full.dropped and counts.frames > counts.kept > 0
+    assert counts.overflows and counts.losses and counts.view is None  # this gate goes by time
+    rows = until(lambda: alarms(rig, 2), what="alarms")
+    lost, back = rows
+    assert lost["name"] == back["name"] == "camera_lost" and back["cleared"]
+    assert "the camera is lost: " in lost["text"] and back["text"] == "the camera is back"
     assert rig.stop() == 0
+
+
+def alarms(rig: Rig, n: int) -> list[dict[str, Any]]:
+    """The alarms of a rig, once there are so many."""
+    rows = rig.rows("SELECT body FROM message WHERE topic = 'alarm/test/' ORDER BY seq")
+    return [json.loads(body) for (body,) in rows] if len(rows) >= n else []

@@ -1,5 +1,6 @@
 """A camera that hangs, crashes, vanishes or overflows is noticed, said, and used again."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(sources, "MODULE", "faultycamera")
-    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent), prepend=os.pathsep)
     made = Bench(tmp_path)
     monkeypatch.setenv("PARFOCAL_TEST_FAULT", str(made.switch))
     yield made

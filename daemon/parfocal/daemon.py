@@ -172,6 +172,7 @@ class Daemon:
         camera.step(self.source.depth, session)
         if camera.fault != before:
             self._next_beat_s = 0.0  # a lost camera must not wait for the next beat
+        self.recorder.camera(camera.conditions)
 
     def _wait(self) -> None:
         poller = select.poll()
@@ -388,6 +389,7 @@ class Daemon:
             dropped=self.camera.counts.dropped if self.camera else 0,
             uptime_s=now - self._started_s,
             files=self.source.files.counts(),
+            camera=self.camera.beat if self.camera else None,
         )
         self.recorder.publisher.beat(beat)
         self.notifier.alive()

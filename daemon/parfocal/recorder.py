@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import msgspec
 
 from parfocal.advice import HALF_WIDTH
-from parfocal.alarms import Told, changes
+from parfocal.alarms import Told, camera_changes, changes
 from parfocal.assigning import assign
 from parfocal.bundle import Bundle
+from parfocal.camera.watch import Conditions
 from parfocal.config import FlaskRules
 from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
@@ -247,6 +248,20 @@ class Recorder:
         )
         log.warning("%s (%s)", alarm.text, fault)
         return self.journal.append("alarm", alarm)
+
+    # ------------------------------------------------------------------------------------- camera
+
+    def camera(self, conditions: Conditions) -> None:
+        """Store and tell what is newly wrong with the camera, and what is over."""
+        told = self.told.camera
+        news = camera_changes(told, conditions, iso(self.journal.now()))
+        if not news:
+            return
+        with self.journaled() as messages:
+            messages += [self.journal.append("alarm", alarm) for alarm in news]
+        for alarm in news:
+            log.warning("%s", alarm.text)
+            told[alarm.name] = alarm
 
     # ------------------------------------------------------------------------------------- flasks
 

@@ -179,7 +179,7 @@ class Watcher:
             n_missed=seen.n_missed + shot.n_missed,
             n_replaced=seen.n_replaced + replaced,
             n_overflows=seen.n_overflows + shot.n_overflows,
-            gate=decided.reason or "",
+            view=decided.reason,
         )
 
     def _keep(self) -> Seen:

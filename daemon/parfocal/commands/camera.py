@@ -25,6 +25,7 @@ from parfocal.commands.arguments import (
 )
 from parfocal.config import CameraSettings, ConfigError, find, load
 from parfocal.quantities import between, count
+from parfocal.reasons import SENTENCES
 
 LOOK_S = 0.5
 PREVIEW_PX = 960
@@ -123,6 +124,7 @@ def run_test(options: argparse.Namespace) -> int:
     """`parfocal camera test`: status 1 when frames were lost or none came."""
     frame_s: list[float] = []
     n_missed = n_overflows = 0
+    view = None
     with visit(camera_of(options)) as camera:
         last_s = time.monotonic()
         while len(frame_s) < options.frames and time.monotonic() - last_s < PATIENCE_S:
@@ -132,12 +134,13 @@ def run_test(options: argparse.Namespace) -> int:
             n_overflows += new.n_overflows
             frame_s += new.frame_s
             if new.frame_s:
-                last_s = time.monotonic()
+                last_s, view = time.monotonic(), new.view
         # apart from the others: to grade a frame takes as long as one or two of them
         seen = camera.look(LOOK_S, PREVIEW_PX) if frame_s else Seen()
+    seen = msgspec.structs.replace(seen, view=view)
     row = _rates(np.array(frame_s)) | {"n_missed": n_missed, "n_overflows": n_overflows}
     if options.json:
-        print_json({**_facts(camera.described), **row, **_light(seen)})
+        print_json({**_facts(camera.described), **row, **_light(seen), "view": view})
     else:
         _print_test(camera.described, row, seen)
     return OK if frame_s and not n_missed else FAILED
@@ -164,6 +167,8 @@ def _print_test(described: Described, row: dict[str, float | None], seen: Seen) 
     print(f"{row['frames']} frames, {row['fps']:.1f} per second; from one to the next "
           f"{row['gap_ms']:.1f} ms (95th percentile {row['gap_p95_ms']:.1f} ms)")  # fmt: skip
     print(f"{row['n_missed']} missed, {row['n_overflows']} overflows; {light(seen)}")
+    if seen.view:
+        print(SENTENCES[seen.view])
 
 
 def run_preview(options: argparse.Namespace) -> None:
@@ -181,7 +186,7 @@ def run_preview(options: argparse.Namespace) -> None:
 
 def _refresh(camera: Visit, out: Path, n: int | None) -> None:
     end = "\r" if sys.stdout.isatty() else "\n"
-    done, last_s = 0, time.monotonic()
+    done, last_s, told = 0, time.monotonic(), None
     external = camera.described.trigger == "external"
     while n is None or done < n:
         seen = camera.look(LOOK_S, PREVIEW_PX)
@@ -190,6 +195,9 @@ def _refresh(camera: Visit, out: Path, n: int | None) -> None:
                 raise CameraError(f"no frame came for {PATIENCE_S:g} s")
             continue
         write(out.absolute(), seen.preview)
+        if seen.view and seen.view is not told:
+            console.say(f"{SENTENCES[seen.view]:<79}")
+        told = seen.view
         done, last_s = done + 1, time.monotonic()
         rate = len(seen.frame_s) / LOOK_S
         print(f"{light(seen)}, {rate:.0f} frames/s   ", end=end, flush=True)

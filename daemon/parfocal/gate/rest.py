@@ -12,11 +12,11 @@ from parfocal.gate.dust import Dust
 from parfocal.gate.measures import SMALL, Glance, glance
 from parfocal.gate.motion import shift_px
 from parfocal.gate.places import Overlap, Points, already_counted, covered, shared, turned
-from parfocal.gate.reasons import GateReason
 from parfocal.gate.reference import Reference
 from parfocal.gate.register import Search, View, view
 from parfocal.gate.settings import GateSettings
 from parfocal.quality import BRIGHT, DARK
+from parfocal.reasons import GateReason
 from parfocal.types import Gray
 
 LEAST_SIDE_PX = 256
