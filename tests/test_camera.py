@@ -282,6 +282,16 @@ def test_another_flask_gets_a_fresh_gate_and_no_frame_of_the_one_before(tmp_path
     assert len(gates) == 3
 
 
+@pytest.mark.parametrize("session", ["6f1c", None])
+def test_a_frame_says_in_which_session_it_was_seen(tmp_path: Path, session: str | None) -> None:
+    watcher = Watcher(lambda _: Counter(), all_taken)
+    watcher(OpenCamera(camera=CameraSettings(), folder=str(tmp_path)))
+    watcher(Look(wait_s=5, may_keep=True, session=session))
+    kept = watcher(Keep())  # whichever flask is opened meanwhile
+    assert isinstance(kept, Seen) and kept.kept
+    assert declared(kept.kept, str(tmp_path)).session == (session or "")
+
+
 class Pushed:
     """A camera under which a flask stands at one place after another, at 25 frames a second."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import faultycamera
 import pytest
-from rigs import Rig, until
+from rigs import Rig, save_frame, until
 
 from parfocal.client import Subscriber
 from parfocal.publish import Endpoints
@@ -133,3 +133,30 @@ def alarms(rig: Rig, n: int) -> list[dict[str, Any]]:
     """The alarms of a rig, once there are so many."""
     rows = rig.rows("SELECT body FROM message WHERE topic = 'alarm/test/' ORDER BY seq")
     return [json.loads(body) for (body,) in rows] if len(rows) >= n else []
+
+
+def test_a_frame_belongs_to_the_flask_in_which_it_was_taken(rig: Rig) -> None:
+    opening = ("flask", "open", "--config", str(rig.config))
+    rig.start()
+    until(lambda: rig.run(*opening, "A").returncode == 0, 30, "the service")
+    ((first,),) = rig.rows("SELECT session FROM flask_session")
+    assert rig.run(*opening, "B").returncode == 0
+    taken(rig, "late.png", 1, first)
+    taken(rig, "before.png", 2, "")
+    rig.wait_done(2)
+    assert rig.stop(signal.SIGKILL) < 0
+    taken(rig, "unseen.png", 3, first)  # kept, and then the power failed
+    rig.start()
+    rig.wait_done(3)
+    flasks = {Path(one["image"]["path"]).name: one["flask"] for one in rig.frames()}
+    assert flasks["before.png"] is None
+    assert flasks["late.png"]["session"] == flasks["unseen.png"]["session"] == first
+    assert len(rig.rows("SELECT session FROM flask_session")) == 2
+    assert rig.stop() == 0
+
+
+def taken(rig: Rig, name: str, seed: int, session: str) -> None:
+    """A frame as the camera child keeps it: first its sidecar."""
+    sidecar = rig.folder / f"{name}.toml"
+    sidecar.write_text(f'source = "camera"\nsession = "{session}"\n')
+    save_frame(rig.folder / name, seed)

@@ -208,10 +208,15 @@ class Recorder:
         return True
 
     def flask_of(self, claim: Claim, prepared: Prepared) -> FlaskRef | None:
-        """Folder or sidecar first, then the flask that was open when the file was first seen."""
-        if prepared.declared.flask:
-            return self.sessions.declared(prepared.declared.flask)
-        session = claim.known.session
+        """Folder or sidecar first, then the flask that was open when the image came.
+
+        Of a camera frame that is the one in which it was taken, as its sidecar says, however late
+        its file is seen; of any other the one open when its file was first seen.
+        """
+        declared = prepared.declared
+        if declared.flask:
+            return self.sessions.declared(declared.flask)
+        session = claim.known.session if declared.session is None else declared.session
         return self.sessions.get(session) if session else None
 
     def _file_alarm(self, claim: Claim, reason: FileReason, detail: str) -> Message:

@@ -187,7 +187,7 @@ def as_before(prepared: Prepared, one: Stored) -> Prepared:
     return msgspec.structs.replace(
         prepared,
         um_per_px_from=one.um_per_px_from,
-        declared=msgspec.structs.replace(prepared.declared, flask=None, code=None),
+        declared=msgspec.structs.replace(prepared.declared, flask=None, session=None, code=None),
     )
 
 

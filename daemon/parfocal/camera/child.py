@@ -188,7 +188,8 @@ class Watcher:
             return Seen()
         known = [one for one in held.decided.overlaps if one.field in self._kept]
         try:
-            path = self._spool.keep(held.shot, [(self._kept[one.field], one) for one in known])
+            earlier = [(self._kept[one.field], one) for one in known]
+            path = self._spool.keep(held.shot, earlier, self._session)
         except OSError as error:
             self._lost(held)
             why = f"frames cannot be kept in {self._spool.folder}: {error.strerror}"

@@ -31,7 +31,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, tag="keep"):
-    """Write the held frame: apart from looking, for a disk may take longer than a driver may."""
+    """Write the held frame: apart from looking, for a disk may take longer than a driver may.
+
+    It says in which session it was seen, which is that of the look before.
+    """
 
 
 class Snap(msgspec.Struct, frozen=True, kw_only=True, tag="snap"):
