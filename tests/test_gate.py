@@ -312,3 +312,13 @@ def test_codes_are_stable_and_each_has_one_sentence() -> None:
     }  # fmt: skip
     for sentence in (SENTENCES[reason] for reason in GateReason):
         assert sentence == sentence.strip() and "\n" not in sentence and len(sentence) < 110
+
+
+def test_the_places_that_are_compared_are_bounded_and_the_newest_are_known() -> None:
+    stage = Stage(RestGate(GateSettings(most_fields=2)))
+    for x in (100, 900, 1700):
+        assert len(taken(stage.rest(x, 100))) == 1
+    assert [one is None for one in stage.gate.fields] == [True, False, False]
+    assert stage.rest(930, 140)[-1].field == 2
+    (again,) = taken(stage.rest(100, 100))
+    assert again.field == 4

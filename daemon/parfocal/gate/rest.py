@@ -71,7 +71,7 @@ class RestGate:
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self.settings = settings or GateSettings()
-        self.fields: list[View] = []
+        self.fields: list[View | None] = []  # None where it is too long ago to be compared
         self.atlas = Atlas()
         self.reference = Reference()
         self.size: tuple[int, int] | None = None
@@ -232,6 +232,9 @@ class RestGate:
         self, rest: Rest, seen: Glance, share: float, overlaps: tuple[Overlap, ...]
     ) -> Decision:
         self.fields.append(view(seen.relief))
+        forgotten = len(self.fields) - self.settings.most_fields
+        if forgotten > 0:
+            self.fields[forgotten - 1] = None
         self.reference.add(seen)
         number = len(self.fields)
         rest.anchor = seen
