@@ -31,6 +31,7 @@ PAUSES_S = (0.0, 0.5, 1.0, 2.0)
 """Between tries; the last one repeats, so a camera that returns is used within seconds."""
 FRESH_AFTER = 5
 """So many failures to open in one process, and the next try is in a new one."""
+STUCK = "unplug the camera, or start the computer again"
 OVERFLOW_SHOWN_S = 5.0
 MAX_WAITING = 4
 """With more files than this waiting for the reader, newer frames replace the one held."""
@@ -75,6 +76,7 @@ class CameraSource:
         self.described: Described | None = None
         self.counts = Counts()
         self._child: Child | None = None
+        self._ended: Child | None = None
         self._trouble: str | None = "the camera is being opened"
         self._keep_fault: str | None = None
         self._overflow_s: float | None = None
@@ -143,12 +145,15 @@ class CameraSource:
         """Kill the child."""
         if self._child is not None:
             self._child.close()
-            self._child = None
+            self._child, self._ended = None, self._child
 
     # -------------------------------------------------------------------------------------- asking
 
     def _ask(self, may_keep: bool, session: str | None) -> None:
         if self._clock() < self._not_before_s:
+            return
+        if self._ended is not None and not self._ended.gone:
+            self._failed(f"process {self._ended.pid} of its driver cannot be ended: {STUCK}")
             return
         if self._child is None:
             self._child = self._start()
