@@ -4,6 +4,7 @@ import errno
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -422,3 +423,22 @@ def test_the_plainest_gate_goes_by_time() -> None:
         True, False, False, True, False, True,
     ]  # fmt: skip
     assert gate(gray, 4.2) == Decision(False)
+
+
+def test_frames_of_another_size_open_the_camera_again_and_say_so() -> None:
+    class Resized(Counter):
+        def next(self, wait_s: float, /) -> Shot:
+            one = super().next(wait_s)
+            return one if self.n < 3 else replace(one, pixels=np.zeros((8, 5), np.uint16))
+
+    camera = Resized()
+    watcher = Watcher(lambda _: camera, all_taken)
+    opening = OpenCamera(camera=CameraSettings())
+    watcher(opening)
+    seen = watcher(Look(wait_s=5))
+    assert isinstance(seen, Seen) and len(seen.frame_s) == 2
+    failed = watcher(Look(wait_s=5))
+    assert isinstance(failed, CameraFailed)
+    assert "frames are now of 5x8 px, before of 5x4" in failed.detail
+    watcher(opening)
+    assert isinstance(watcher(Look(wait_s=0.01)), Seen)

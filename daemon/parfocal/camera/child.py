@@ -82,6 +82,7 @@ class Watcher:
         self._kept: dict[int, Path] = {}
         self._session: str | None = None
         self._held: Held | None = None
+        self._size: tuple[int, ...] | None = None
         self._failure: CameraError | None = None
 
     def __call__(self, request: CameraRequest) -> CameraAnswer:
@@ -116,7 +117,8 @@ class Watcher:
 
     def _open(self, request: OpenCamera) -> Described:
         before = self._camera
-        self._camera = self._held = self._spool = self._failure = None  # even if it does not close
+        # even if it does not close
+        self._camera = self._held = self._spool = self._size = self._failure = None
         if before is not None:
             before.close()
         self._camera = self._open_camera(request.camera)
@@ -138,7 +140,7 @@ class Watcher:
             if len(seen.frame_s) == request.most_frames:
                 break
             try:
-                new = camera.next(left_s)
+                new = self._same_size(camera.next(left_s))
             except CameraError as error:
                 if seen == Seen():
                     raise
@@ -151,6 +153,17 @@ class Watcher:
         if shot is None or not request.preview_px:
             return seen
         return self._shown(shot, seen, request.preview_px)
+
+    def _same_size(self, shot: Shot | None) -> Shot | None:
+        """The frame, unless the camera was set to another size meanwhile: then it opens anew."""
+        if shot is None:
+            return None
+        h, w = size = shot.pixels.shape[:2]
+        before, self._size = self._size or size, size
+        if before != size:
+            was = f"{before[1]}x{before[0]}"
+            raise CameraError(f"frames are now of {w}x{h} px, before of {was}: it is opened again")
+        return shot
 
     def _turned(self, session: str | None) -> Seen:
         """Begin afresh with another flask; a frame that is still held shows the one before."""
