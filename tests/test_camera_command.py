@@ -131,6 +131,14 @@ def test_check_opens_the_camera_and_asks_for_what_it_cannot_know(
     assert found == [("camera", False), ("folder", False)]
 
 
+def test_the_service_does_not_start_with_a_camera_of_unknown_scale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = ("--set", f"source.path={tmp_path}", "--set", "source.kind=camera")
+    assert cli.main(["run", *NO_FILE, *SIMULATED, *there]) == 78
+    assert "source.um_per_px is not set, and a camera knows no pixel" in capsys.readouterr().err
+
+
 def test_the_lumenera_example_watches_a_folder_that_windows_fills() -> None:
     shipped = load(SYSTEMD / "lumenera.toml")
     assert shipped.source.kind == "folder" and shipped.source.um_per_px == 0.44
