@@ -442,3 +442,17 @@ def test_frames_of_another_size_open_the_camera_again_and_say_so() -> None:
     assert "frames are now of 5x8 px, before of 5x4" in failed.detail
     watcher(opening)
     assert isinstance(watcher(Look(wait_s=0.01)), Seen)
+
+
+@pytest.mark.parametrize(("trigger", "why"), [("external", "no trigger"), ("software", "no frame")])
+def test_a_snap_says_what_did_not_come(trigger: str, why: str, tmp_path: Path) -> None:
+    class Silent(Counter):
+        def next(self, wait_s: float, /) -> Shot:
+            return None  # type: ignore[return-value]
+
+    camera = Silent()
+    camera.described = msgspec.structs.replace(FAKE, trigger=trigger)
+    watcher = Watcher(lambda _: camera, all_taken)
+    watcher(OpenCamera(camera=CameraSettings()))
+    failed = watcher(Snap(path=str(tmp_path / "a.png"), wait_s=3))
+    assert failed == CameraFailed(detail=f"{why} came within 3 s")

@@ -11,6 +11,8 @@ from rigs import free_ports
 
 from parfocal import cli
 from parfocal.camera import source as sources
+from parfocal.camera.device import Described
+from parfocal.commands.camera import patience_s
 from parfocal.config import CameraSettings, ConfigError, load, parse
 from parfocal.images import decode
 
@@ -137,6 +139,15 @@ def test_the_service_does_not_start_with_a_camera_of_unknown_scale(
     there = ("--set", f"source.path={tmp_path}", "--set", "source.kind=camera")
     assert cli.main(["run", *NO_FILE, *SIMULATED, *there]) == 78
     assert "source.um_per_px is not set, and a camera knows no pixel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("exposure_ms", "wait_s"), [(3.0, 10.0), (60_000.0, 190.0)])
+def test_a_long_exposure_is_waited_for(exposure_ms: float, wait_s: float) -> None:
+    described = Described(
+        name="c", library="l", width_px=1, height_px=1, bits=8, pixel_type="8bit",
+        trigger="continuous", exposure_ms=exposure_ms,
+    )  # fmt: skip
+    assert patience_s(described) == pytest.approx(wait_s, abs=0.1)
 
 
 def test_the_lumenera_example_watches_a_folder_that_windows_fills() -> None:

@@ -229,7 +229,9 @@ class Watcher:
     def _snap(self, request: Snap) -> Seen:
         shot = self.camera.next(request.wait_s)
         if shot is None:
-            raise CameraError(f"no frame came within {request.wait_s:g} s: is it triggered?")
+            external = self.camera.described.trigger == "external"
+            why = "no trigger came" if external else "no frame came"
+            raise CameraError(f"{why} within {request.wait_s:g} s")
         seen = Seen(frame_s=[shot.at_s], n_missed=shot.n_missed)
         try:
             write(Path(request.path), png(shot.pixels))
