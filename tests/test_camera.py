@@ -198,6 +198,24 @@ def test_the_simulated_microscope_is_a_camera(watcher: Watcher, tmp_path: Path) 
     assert decode((tmp_path / "a.png").read_bytes()).pixels.shape == (120, 160)
 
 
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"gain": 2.0}, "has no source.camera.gain: leave it out"),
+        ({"binning": 2}, "has no source.camera.binning"),
+        ({"properties": {"Gamma": 1.0}}, "has no source.camera.properties"),
+        ({"trigger": "external"}, "has no source.camera.trigger 'external'"),
+        ({"roi": (8, 0, 160, 120)}, "has no source.camera.roi that begins elsewhere"),
+    ],
+)
+def test_the_simulated_microscope_refuses_what_it_does_not_have(
+    asked: dict[str, object], why: str, watcher: Watcher
+) -> None:
+    values = {"device": ("simulated", "IX50"), "roi": (0, 0, 160, 120)} | asked
+    failed = watcher(OpenCamera(camera=CameraSettings(**values)))  # type: ignore[arg-type]
+    assert isinstance(failed, CameraFailed) and why in failed.detail
+
+
 def test_the_gate_of_rests_takes_one_frame_of_a_flask_that_stands(
     watcher: Watcher, tmp_path: Path
 ) -> None:
