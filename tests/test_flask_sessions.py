@@ -455,6 +455,16 @@ def test_a_code_that_is_seen_opens_and_closes_as_a_scanned_one_does(rig: Rig, ca
     assert seen_in_order(rig, {"l": None})["l"] == "F5"
     until(lambda: {t["flask"]["id"] for t in totals(rig) if not t["open"]} == {"F1", "F2"})
 
+    for name in (
+        "m",
+        "n",
+    ):  # taken by a camera while F5 was on the stage: nobody had read the label
+        session = rig.rows("SELECT session FROM flask_session WHERE id = 'F5'")[0][0]
+        sidecar = rig.folder / f"{name}.png.toml"
+        sidecar.write_text(f'source = "camera"\nsession = "{session}"\n')
+    flasks = seen_in_order(rig, {"m": "F6|HeLa|2", "n": None})
+    assert (flasks["m"], flasks["n"]) == ("F6", "F6")
+
 
 def test_a_label_that_was_taken_is_not_taken_again_after_a_kill(journal: Journal) -> None:
     sessions = Sessions(journal)

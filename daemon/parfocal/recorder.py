@@ -211,12 +211,15 @@ class Recorder:
         """Folder or sidecar first, then the flask that was open when the image came.
 
         Of a camera frame that is the one in which it was taken, as its sidecar says, however late
-        its file is seen; of any other the one open when its file was first seen.
+        its file is seen; of any other the one open when its file was first seen. Where a label
+        before the lens opens flasks, frames after it were taken before anybody had read it: then
+        the order of the files decides of all that came while the service ran.
         """
         declared = prepared.declared
         if declared.flask:
             return self.sessions.declared(declared.flask)
-        session = claim.known.session if declared.session is None else declared.session
+        by_order = declared.session is None or (self.sessions.rules.qr == "stage" and claim.live)
+        session = claim.known.session if by_order else declared.session
         return self.sessions.get(session) if session else None
 
     def _file_alarm(self, claim: Claim, reason: FileReason, detail: str) -> Message:
