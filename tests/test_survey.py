@@ -427,7 +427,6 @@ def write_network(trained_on: CropSet, folder: Path) -> None:
         groups=(),
         novelty=Novelty(mean="", precision="", d=0, scores=()),
         measured=measure(None, "flask", 1),
-        caveats=(),
     )
     write_checkpoint(done, model, folder)
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs import measured_card
 
 from parfocal.calibrate import softmax
+from parfocal_export import sentences
 from parfocal_training import figures
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.errors import DataError
@@ -162,7 +164,7 @@ def test_abstention_makes_accepted_cells_right_enough() -> None:
 
 
 def test_a_rate_that_refuses_most_cells_is_said_to() -> None:
-    said = measure(left_out(2000), "field", 0, error_rate=0.02).caveats
+    said = sentences.caveats(measured_card(measure(left_out(2000), "field", 0, error_rate=0.02)))
     assert any("More than half of all cells are refused" in caveat for caveat in said)
 
 
@@ -170,8 +172,9 @@ def test_few_groups_promise_nothing_and_say_so() -> None:
     cells = left_out(15)
     said = measure(cells, "flask", 0)
     assert said.abstention.guaranteed is False and said.shift is None
-    assert any("no guaranteed error rate (3 groups)" in caveat for caveat in said.caveats)
-    assert any("unlike the training are not noticed: 3 groups, 4" in c for c in said.caveats)
+    told = " ".join(sentences.caveats(measured_card(said)))
+    assert "no guaranteed error rate (3 groups)" in told
+    assert "unlike the training are not noticed: 3 groups, 4" in told
 
 
 def test_reliability_and_groups_are_those_of_the_cells() -> None:

@@ -13,20 +13,25 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from rigs import measured_card
 from safetensors import safe_open
 
+from parfocal.bundle import load
 from parfocal.card import DetectorRules
 from parfocal.prepare import CROP_PX
+from parfocal_export.cli import main as export
 from parfocal_export.question import golden_crops
+from parfocal_export.sentences import not_for
 from parfocal_training import cropset
 from parfocal_training.checkpoint import read_checkpoint
 from parfocal_training.cli import main
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.errors import UsageError
+from parfocal_training.evaluate import measure
 from parfocal_training.fit import Fit, Plan, frames_of
 from parfocal_training.recipe import FIELD, RECIPES, Recipe
-from parfocal_training.seen import not_for, seen
+from parfocal_training.seen import seen
 
 PER_CLASS = 6
 QUICK = ("--epochs", "1", "--folds", "2", "--precision", "f32", "--threads", "1", "--device", "cpu")
@@ -106,16 +111,22 @@ def test_a_finished_fit_holds_a_checkpoint_measured_on_left_out_groups(finished:
     assert done.measured.confusion is not None
     assert sum(map(sum, done.measured.confusion.counts)) == 2 * PER_CLASS
     assert len(done.novelty.scores) == 2 * PER_CLASS
-    assert any("not on left-out flasks" in caveat for caveat in done.caveats)
     assert (finished / "reliability.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_finished_fit_says_what_it_has_seen_and_what_it_is_not_for(finished: Path) -> None:
-    shown = read_checkpoint(finished)[0].measured
+def test_a_model_says_what_it_has_seen_and_what_it_is_not_for(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.onnx"
+    said = ["--name", "m", "--model-version", "1", "--licence", "CC0-1.0"]
+    assert export([str(finished), "-o", str(out), *said]) == 0
+    shown = load(str(out)).card
     assert shown.seen is not None and shown.seen.cell_lines == {"A": 6, "B": 6}
     assert (shown.seen.groups, shown.seen.densities, shown.seen.simulated) == (6, {}, None)
     assert shown.per_group is not None and len(shown.per_group) == 6
     assert shown.abstention.guaranteed is False
+    assert any("not on left-out flasks" in caveat for caveat in shown.caveats)
+    assert "Trained on 12 crops from 6 groups (field)." in shown.caveats
     assert shown.not_for is not None
     text = " ".join(shown.not_for)
     assert "Cell lines other than A and B" in text
@@ -140,7 +151,8 @@ def test_what_was_seen_is_counted_in_order_and_bounds_the_use() -> None:
     assert list(known.densities.items()) == [("0.25", 1), ("0.5", 1), ("0.8", 1)]
     assert list(known.passages.items()) == [("9", 2), ("10", 1)]
     assert (known.pairs, known.simulated, known.detector) == ({"1": 3}, True, "external")
-    text = " ".join(not_for(crops, tested=True))
+    assert known.groups_of_lines == {"A": 2, "B": 1}
+    text = " ".join(not_for(measured_card(measure(None, "flask", 0), seen=known)))
     for sentence in (
         "Cells at densities that were not seen (0.25 to 0.8 were).",
         "Cells at passages that were not seen (9, 10 were).",
@@ -149,7 +161,7 @@ def test_what_was_seen_is_counted_in_order_and_bounds_the_use() -> None:
         "Claims about B beyond the one flask it was trained on.",
     ):
         assert sentence in text
-    assert "nothing was left out to measure it" in " ".join(not_for(crops, tested=False))
+    assert "nothing was left out to measure it" in text
     assert frames_of(crops, np.array([2, 0])) == ("sim-2.png", "sim-0.png")
     assert frames_of(drawn_set(), np.array([0])) == ()
 

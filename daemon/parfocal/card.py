@@ -158,12 +158,14 @@ class ShiftRule(msgspec.Struct, frozen=True, kw_only=True):
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What the final network was trained on; each value with its number of cells.
 
-    An empty table means that nobody recorded it; `simulated` is true where cells are known to be.
+    `groups_of_lines` counts the groups of each line. An empty table means that nobody recorded it;
+    `simulated` is true where cells are known to be.
     """
 
     cell_lines: dict[str, int]
     groups: int
     group_kind: str
+    groups_of_lines: dict[str, int] = {}
     densities: dict[str, int] = {}
     passages: dict[str, int] = {}
     days: dict[str, int] = {}

@@ -13,10 +13,11 @@ from rich.console import Console
 from parfocal import __version__
 from parfocal.bundle import Bundle, BundleError, load, load_any
 from parfocal.card import ClassifierCard, DetectorCard, Phenotypes
-from parfocal_export.about import read_about
+from parfocal_export.about import About, read_about
 from parfocal_export.bundle import make_bundle
 from parfocal_export.detector import make_detector_bundle
 from parfocal_export.remeasure import remeasured
+from parfocal_export.sentences import as_written
 from parfocal_training import cropset
 from parfocal_training.checkpoint import read_checkpoint
 from parfocal_training.detector.checkpoint import is_detector, read_detector
@@ -78,11 +79,13 @@ def export(options: argparse.Namespace, console: Console) -> None:
         )
     card: ClassifierCard | DetectorCard
     extra: dict[str, object]
+    kept: tuple[str, ...] = ()
     if options.measure:
         crop_set = cropset.load(options.measure)
         bundle = finished(options.checkpoint)
         data, card = remeasured(bundle, crop_set, about, options.error_rate, now)
-        what, extra, worst = " / ".join(card.classes), {"classes": card.classes}, 0.0
+        what, worst, kept = " / ".join(card.classes), 0.0, still_said(bundle.card, about)
+        extra = {"classes": card.classes, "kept": kept}
     elif is_detector(options.checkpoint):
         detector, net = read_detector(options.checkpoint)
         data, card, worst = make_detector_bundle(detector, net, about, now)
@@ -109,6 +112,19 @@ def export(options: argparse.Namespace, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(f"sha256 {written.sha256}", soft_wrap=True)
+    for one in kept:
+        console.print(f"kept from the old card, see that it still holds: {one}", markup=False,
+                      soft_wrap=True)  # fmt: skip
+    if kept:
+        console.print("keep = false in --about FILE leaves such sentences out")
+
+
+def still_said(old: ClassifierCard, about: About) -> tuple[str, ...]:
+    """A person's sentences that the new card takes over from the old one."""
+    by_hand = as_written(old)
+    said = (*by_hand.caveats, *(by_hand.not_for or ()))
+    again = {*about.caveats, *about.not_for}
+    return tuple(one for one in said if about.keep and one not in again)
 
 
 def phenotypes_of(checkpoint: Path, folder: Path | None) -> Phenotypes | None:

@@ -18,6 +18,7 @@ from parfocal.classify import OnnxClassifier
 from parfocal.normalize import normalize
 from parfocal.types import Gray
 from parfocal_export.about import About
+from parfocal_export.sentences import as_written, completed, with_sentences
 from parfocal_training.cropset import CropSet
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.errors import DataError
@@ -37,7 +38,8 @@ def remeasured(
     """The bundle with the card that these crops give it; its graph is the same.
 
     Temperature and thresholds are fitted on all of the crops; the stated figures are those of each
-    part of them by what the other parts decide.
+    part of them by what the other parts decide. Sentences that follow from figures are made anew; a
+    person's stay, unless `about.keep` is false, and those of `about` come after them.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def remeasured(
     left_out = answered(bundle, crop_set)
     kind = crop_set.index.group_kind
     measured = measure(left_out, kind, 0, error_rate, bundle.card.classes)
-    old = bundle.card
+    old = as_written(bundle.card) if about.keep else with_sentences(bundle.card, (), ())
     card = msgspec.structs.replace(
         old,
         name=about.name,
@@ -62,12 +64,13 @@ def remeasured(
         confusion=measured.confusion,
         novelty=msgspec.structs.replace(old.novelty, scores=thinned(left_out.distances)),
         training=msgspec.structs.replace(old.training, metrics=measured.metrics),
-        caveats=(*(about.caveats or old.caveats), *measured.caveats),
+        caveats=(*old.caveats, *about.caveats),
         reliability=measured.reliability,
         per_group=measured.per_group,
         shift=measured.shift,
-        not_for=about.not_for or old.not_for,
+        not_for=(*(old.not_for or ()), *about.not_for),
     )
+    card = completed(card)
     return with_card(bundle.data, card), card
 
 

@@ -43,7 +43,6 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...]
     novelty: Novelty
     measured: Measured
-    caveats: tuple[str, ...]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
