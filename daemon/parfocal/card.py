@@ -98,7 +98,8 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True):
     """Whether cells called p sure are right in p of the cases, by bins of equal mass.
 
     `ece` is the expected calibration error with its 95 % interval; the Brier score (summed over
-    classes) and the log loss (nats) are given before and after the temperature.
+    classes) and the log loss (nats) are given without a temperature, and with one: each fold's
+    logits were divided by the temperature fitted to the other folds.
     """
 
     bins: tuple[ReliabilityBin, ...]
