@@ -220,6 +220,15 @@ def test_fields_of_two_flasks_are_two_fields() -> None:
     assert [row.group for row in labelled] == ["F|1", "G|1"]
 
 
+def test_mixed_flasks_are_no_class_beside_cell_lines(caplog: pytest.LogCaptureFixture) -> None:
+    some = (*rows("A/A-000001.png", "B/B-000002.png"), *rows("mixed/1.png", "mixed/2.png"))
+    found, _ = grouped(some)
+    assert [row.cell_line for row in found] == ["A", "B"]
+    assert "2 images of mixed flasks are left out" in caplog.text
+    alone, _ = grouped(some[2:], "image")
+    assert [row.cell_line for row in alone] == ["mixed", "mixed"]
+
+
 def test_a_regular_expression_finds_the_field_in_the_name() -> None:
     labelled, kind = grouped(rows("A/f3_c1.png", "B/f3_c2.png"), name_rule=r"(f\d+)_")
     assert ([row.group for row in labelled], kind) == (["A|f3", "B|f3"], "field")

@@ -1,6 +1,7 @@
 """Data sets: a folder of images and what `flasks.csv`, or its folders, say about them."""
 
 import csv
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import msgspec
 
 from parfocal_training.dataset_contradictions import flask_faults
 from parfocal_training.dataset_faults import (
+    MIXED,
     REQUIRED,
     Fault,
     Line,
@@ -19,6 +21,8 @@ from parfocal_training.dataset_faults import (
     table_faults,
 )
 from parfocal_training.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".tif", ".tiff", ".bmp", ".png", ".jpg", ".jpeg"})
 TEXT_COLUMNS = ("flask", "field", "pair", "density", "passage", "day", "fluorescence", "split")
@@ -184,10 +188,27 @@ def renamed(rows: Iterable[Row], names: Mapping[str, str]) -> tuple[Row, ...]:
     )
 
 
+def without_mixed(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows whose cells are of one line, with a warning of those left out; all if there is no other.
+
+    Nobody knows the line of a cell in a mixed flask: it is no example of one, and `mixed` no class.
+    """
+    rows = tuple(rows)
+    pure = tuple(row for row in rows if row.cell_line != MIXED)
+    if not pure or len(pure) == len(rows):
+        return rows
+    log.warning(
+        "%d images of mixed flasks are left out, for nobody knows the line of their cells: "
+        "parfocal-train experiment mixed takes them as they are",
+        len(rows) - len(pure),
+    )
+    return pure
+
+
 def grouped(
     rows: Iterable[Row], by: GroupBy = "auto", name_rule: str | None = None
 ) -> tuple[tuple[Row, ...], GroupKind]:
-    """Rows with their group, and what kind of thing a group is.
+    """Rows of one cell line each with their group, and what kind of thing a group is.
 
     `auto` takes the flask if every row has one, else the field, else what `name_rule` (its first
     parenthesis; default `NAME_RULE`) finds in every file name. Groups by name are kept apart
@@ -199,7 +220,7 @@ def grouped(
     DataError
         The rows do not have what `by` asks for, or `auto` finds nothing.
     """
-    rows = tuple(rows)
+    rows = without_mixed(rows)
     wanted = ("name" if name_rule else by) if by == "auto" else by
     kinds = ("flask", "field", "name") if wanted == "auto" else (wanted,)
     for kind in kinds:
