@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from parfocal_training.dataset_contradictions import flask_faults
+from parfocal_training.dataset_contradictions import field_name, flask_faults
 from parfocal_training.dataset_faults import (
     MIXED,
     REQUIRED,
@@ -211,9 +211,10 @@ def grouped(
     """Rows of one cell line each with their group, and what kind of thing a group is.
 
     `auto` takes the flask if every row has one, else the field, else what `name_rule` (its first
-    parenthesis; default `NAME_RULE`) finds in every file name. Groups by name are kept apart
-    between cell lines. A single image is a group only when asked: cells of one field are alike,
-    and a test on them would flatter.
+    parenthesis; default `NAME_RULE`) finds in every file name. A field is one of its flask, or,
+    where flasks are not known, of its line and folder; groups by name are kept apart between cell
+    lines. A single image is a group only when asked: cells of one field are alike, and a test on
+    them would flatter.
 
     Raises
     ------
@@ -243,7 +244,7 @@ def _group(row: Row, kind: str, name_rule: str) -> str:
     if kind == "flask":
         return row.flask
     if kind == "field":
-        return "|".join(filter(None, (row.flask, row.field))) if row.field else ""
+        return field_name(lines_of([row])[0]) if row.field else ""
     if kind == "image":
         return row.path
     try:
