@@ -112,6 +112,45 @@ def test_sentences_of_figures_are_made_anew_and_a_persons_are_kept(
     assert code == 0 and load(str(again)).card.caveats == card.caveats
 
 
+def with_split(crop_set: CropSet, test: set[int]) -> CropSet:
+    """The crops with these flasks set apart for the test."""
+    rows = tuple(
+        msgspec.structs.replace(
+            row,
+            image=msgspec.structs.replace(
+                row.image, split="test" if int(row.image.group) in test else "train"
+            ),
+        )
+        for row in crop_set.index.rows
+    )
+    return CropSet(crop_set.crops, msgspec.structs.replace(crop_set.index, rows=rows))
+
+
+def test_images_that_are_set_apart_are_measured_alone(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crop_set = with_split(flasks(), {0, 1, 2, 3})
+    training = msgspec.structs.replace(
+        load(str(tiny_bundle)).card.training,
+        data_sha256s=crop_set.for_training().sha256s,
+    )  # fmt: skip
+    bundle = remade(tiny_bundle, tmp_path / "fit.onnx", training=training)
+    code, out = exported(bundle, crop_set, tmp_path)
+    card = load(str(out)).card
+    assert code == 0
+    assert "measured on 24 crops of the test images of 'ours'" in capsys.readouterr().out
+    assert card.confusion is not None and card.confusion.groups == ("0", "1", "2", "3")
+    assert "the test images of 'ours', which it never saw" in card.training.metrics["accuracy"].how
+
+
+def test_one_flask_of_a_line_is_no_measurement(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, out = exported(tiny_bundle, with_split(flasks(), {0, 1, 2}), tmp_path)
+    assert code == 65 and not out.exists()
+    assert "the crops of beta are of one flask: two of each line" in caplog.text
+
+
 def test_about_can_leave_out_what_a_person_wrote_before(tiny_bundle: Path, tmp_path: Path) -> None:
     about = tmp_path / "about.toml"
     about.write_text("keep = false\n")

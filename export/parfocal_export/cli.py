@@ -16,7 +16,7 @@ from parfocal.card import ClassifierCard, DetectorCard, Phenotypes
 from parfocal_export.about import About, read_about
 from parfocal_export.bundle import make_bundle
 from parfocal_export.detector import make_detector_bundle
-from parfocal_export.remeasure import remeasured
+from parfocal_export.remeasure import held_out, remeasured, source
 from parfocal_export.sentences import as_written
 from parfocal_training import cropset
 from parfocal_training.checkpoint import read_checkpoint
@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--licence", help="of the weights; goes before the file's")
     top.add_argument("--measure", type=Path, metavar="CROPS",
                      help="keep the weights of a bundle, and let these crops of flasks that it "
-                     "never saw decide its calibration, limits and figures")  # fmt: skip
+                     "never saw, those with split test where there are any, decide its "
+                     "calibration, limits and figures")  # fmt: skip
     top.add_argument("--error-rate", type=between_0_and_1, default=0.05, metavar="SHARE",
                      help="of --measure: share of a new group's cells that may be accepted and "
                      "wrong")  # fmt: skip
@@ -80,12 +81,14 @@ def export(options: argparse.Namespace, console: Console) -> None:
     card: ClassifierCard | DetectorCard
     extra: dict[str, object]
     kept: tuple[str, ...] = ()
+    proof = ""
     if options.measure:
-        crop_set = cropset.load(options.measure)
+        crop_set = held_out(cropset.load(options.measure))
         bundle = finished(options.checkpoint)
         data, card = remeasured(bundle, crop_set, about, options.error_rate, now)
         what, worst, kept = " / ".join(card.classes), 0.0, still_said(bundle.card, about)
         extra = {"classes": card.classes, "kept": kept}
+        proof = f"its graph unchanged, measured on {len(crop_set)} crops of {source(crop_set)}"
     elif is_detector(options.checkpoint):
         detector, net = read_detector(options.checkpoint)
         data, card, worst = make_detector_bundle(detector, net, about, now)
@@ -102,11 +105,7 @@ def export(options: argparse.Namespace, console: Console) -> None:
     if options.json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         return
-    proof = (
-        f"its graph unchanged, measured on {options.measure}"
-        if options.measure
-        else f"within {worst:.1g} of the trained network"
-    )
+    proof = proof or f"within {worst:.1g} of the trained network"
     console.print(
         f"{options.out}: {card.name} {card.version}, {what}, {len(data) / 1e6:.1f} MB, {proof}",
         soft_wrap=True,

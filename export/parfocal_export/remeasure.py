@@ -4,6 +4,7 @@ What a model can be trusted with depends on the laboratory. The crops of your ow
 the calibration, the limits of abstention, novelty and shift, and every figure of the card.
 """
 
+from collections import Counter
 from datetime import datetime
 
 import msgspec
@@ -44,7 +45,8 @@ def remeasured(
     Raises
     ------
     DataError
-        The crops were cut in another way, are of other lines, or were trained on.
+        The crops were cut in another way, are of other lines or of too few groups, or were
+        trained on.
     """
     check_fit(bundle.card, crop_set)
     left_out = answered(bundle, crop_set)
@@ -74,6 +76,18 @@ def remeasured(
     return with_card(bundle.data, card), card
 
 
+def held_out(crop_set: CropSet) -> CropSet:
+    """The crops that a fit leaves for a later test; all of a set in which none is set apart."""
+    test = np.flatnonzero([row.image.split == "test" for row in crop_set.index.rows])
+    return crop_set.of(test) if len(test) else crop_set
+
+
+def source(crop_set: CropSet) -> str:
+    """Which images these crops are of, in words."""
+    apart = all(row.image.split == "test" for row in crop_set.index.rows)
+    return f"{'the test images of ' if apart else ''}'{crop_set.index.data}'"
+
+
 def check_fit(card: ClassifierCard, crop_set: CropSet) -> None:
     """Whether the crops can measure this model.
 
@@ -83,12 +97,20 @@ def check_fit(card: ClassifierCard, crop_set: CropSet) -> None:
         They cannot; the message says why.
     """
     rules, pixels = crop_set.index.rules, card.prepare.pixels
-    strange = sorted(set(crop_set.classes) - set(card.classes))
-    if strange or len(crop_set.classes) < 2:
+    groups = {(row.image.cell_line, row.image.group) for row in crop_set.index.rows}
+    of_line = Counter(line for line, _ in sorted(groups))
+    if set(of_line) - set(card.classes) or len(of_line) < 2:
         raise DataError(
-            f"the crops are of {', '.join(crop_set.classes)}, the model tells apart "
+            f"the crops are of {', '.join(of_line)}, the model tells apart "
             f"{', '.join(card.classes)}: give crops of these lines (parfocal-train crops "
             "--class-names OLD=NEW renames)"
+        )
+    single = [line for line, n in of_line.items() if n < 2]
+    if single:
+        kind = crop_set.index.group_kind
+        raise DataError(
+            f"the crops of {', '.join(single)} are of one {kind}: two of each line, or more, are "
+            "needed to measure a model"
         )
     differ = rules.differences(pixels)
     if differ:
@@ -132,7 +154,7 @@ def answered(bundle: Bundle, crop_set: CropSet) -> LeftOut:
         groups=crop_set.groups,
         distances=NoveltyScore(bundle.card.novelty, len(names)).distance(lca),
         images=() if ready else tuple(row.image.path for row in rows),
-        tested=f"test of the finished model on '{crop_set.index.data}', which it never saw,",
+        tested=f"test of the finished model on {source(crop_set)}, which it never saw,",
         among_others=None if moved is None else said(moved)[0].argmax(1),
     )
 
