@@ -248,8 +248,9 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     """How much stranger cells are, taken together, than those of groups left out of training.
 
     `score`: their mean novelty above that of left-out groups, in standard deviations of such a
-    mean. Above `threshold` it is `flagged`, which also happens to the share of ordinary groups that
-    the model's card states. `group_kind` says what groups were (flask, field, image).
+    mean. Above `threshold` it is `flagged`, which also happens to the share `false_alarm` of
+    ordinary groups, by design; the model's card says what it was of those left out. `group_kind`
+    says what groups were (flask, field, image).
     """
 
     score: float
@@ -257,6 +258,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     flagged: bool
     n_cells: int
     group_kind: str
+    false_alarm: float | None = None
 
 
 class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
