@@ -39,10 +39,23 @@ def test_a_group_lies_in_one_fold_and_every_fold_is_used(data: st.DataObject) ->
     assert set(found) == set(range(folds))
 
 
+@pytest.mark.parametrize("folds", [4, 7, 10])
+def test_more_folds_than_the_rarest_class_has_groups_leave_every_class(folds: int) -> None:
+    groups = np.repeat(np.arange(10), 3)  # three groups of A, seven of B
+    labels = (groups > 2).astype(np.int64)
+    found = group_folds(labels, tuple(map(str, groups)), folds, 1, ("A", "B"))
+    assert set(found) == set(range(folds))
+    assert {len(set(found[groups == g])) for g in range(10)} == {1}
+    for fold in range(folds):
+        assert set(labels[found != fold]) == {0, 1}
+
+
 def test_too_few_groups_for_the_folds_is_said() -> None:
     labels = np.array([0, 0, 1, 1], np.int64)
-    with pytest.raises(DataError, match=r"B has 1 group.s., 2 folds need 2: give --folds 0"):
+    with pytest.raises(DataError, match=r"B has 1 group.s.: .* --folds 0 or add flasks"):
         group_folds(labels, ("a", "b", "c", "c"), 2, 0, ("A", "B"))
+    with pytest.raises(DataError, match="4 folds need 4 groups, there are 3: give --folds 3"):
+        group_folds(labels, ("a", "b", "c", "c"), 4, 0, ("A", "B"))
 
 
 def test_the_papers_interval() -> None:

@@ -285,7 +285,7 @@ def test_crops_kept_for_a_later_test_are_not_trained_on() -> None:
 
 FAULTS = [
     (["--folds", "1"], 2, "--folds 1 leaves nothing to train on"),
-    (["--folds", "4"], 65, "A has 3 group(s), 4 folds need 4"),
+    (["--folds", "7"], 65, "7 folds need 7 groups, there are 6: give --folds 6"),
     (["--device", "cuda"], 2, "this PyTorch finds no CUDA device"),
 ]
 

@@ -168,7 +168,8 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
         "--folds",
         type=not_below_zero,
         default=5,
-        help="parts of the cross-validation over groups; 0: none, then nothing is measured",
+        help="parts of the cross-validation over groups; as many as there are groups leave out one "
+        "at a time; 0: none, then nothing is measured",
     )
     command.add_argument(
         "--error-rate",
