@@ -137,9 +137,9 @@ class ShiftRule(msgspec.Struct, frozen=True, kw_only=True):
     `frame_sd` of frames within a group (0 where frames were not told apart), `within_sd` of cells.
     `group_mean_sd` is the SD of a left-out group's mean: larger sets are taken to vary as much.
     A score above `threshold`, Student's one-sided quantile at n_groups - 1 degrees, flags; among
-    groups like the left-out ones that happens with probability `false_alarm`, and it did in
-    `observed_false_alarms` of them, each tested by the rule of the others. How often a strange
-    flask is noticed is not known.
+    groups like the left-out ones that happens with probability `false_alarm` if their means are
+    spread normally, and it did in `observed_false_alarms` of them, each tested by the rule of the
+    others. How often a strange flask is noticed is not known.
     """
 
     mean: float

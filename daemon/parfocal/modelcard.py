@@ -283,8 +283,9 @@ def _alarms(rule: ShiftRule, groups: tuple[GroupFigures, ...]) -> str:
     seen, named = rule.observed_false_alarms, [one.group for one in groups if one.flagged]
     names = f": {', '.join(named[:5])}{' and others' if len(named) > 5 else ''}" if named else ""
     return (
-        f"An ordinary {rule.group_kind} is called strange {percent(rule.false_alarm)} of the time "
-        f"by design. Of the {rule.n_groups} left out the rule of the others calls "
+        f"The limit is set so that {percent(rule.false_alarm)} of ordinary {rule.group_kind}s are "
+        f"called strange, which holds where their means are spread normally. Of the "
+        f"{rule.n_groups} left out the rule of the others calls "
         f"{round(seen.value * rule.n_groups)} strange ({percent(seen.value)}, "
         f"{interval(seen.low, seen.high)}){names}. How many strange ones it notices is not known."
     )
