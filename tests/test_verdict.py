@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_follow import frame, received
 
-from parfocal.advice import advice
+from parfocal.advice import advice, foreign_text
 from parfocal.card import Confusion, GroupFigures
 from parfocal.composition import corrected, fields_for, half_width, mixture, share_of
 from parfocal.composition_rates import ASSUMED_SD, LEAST_GROUPS, Reading, reading_of
@@ -214,6 +214,15 @@ def test_what_cannot_be_judged_is_undecided_with_its_reason(
     assert contamination(flask, answers(n, 0, 20), reading, strange) is None
 
 
+def test_fields_without_cells_are_no_looks() -> None:
+    empty: list[dict[str, int]] = [{}] * 5
+    few = declared(FLASK, answers(2, 0, 90) + empty, known(), False)
+    assert few is not None and "fewer than 3 fields with cells" in few.text
+    seen = declared(FLASK, answers(2, 0, 90) + empty + answers(1, 0, 90), known(), False)
+    assert seen is not None and seen.match == "mismatch"
+    assert (seen.n_frames, seen.n_cells) == (3, 270) and "in 3 fields" in seen.text
+
+
 def test_a_flask_without_a_declared_line_is_not_judged() -> None:
     nameless = FlaskRef(id="F", session="s")
     assert declared(nameless, answers(20, 1, 9), known(), False) is None
@@ -298,6 +307,22 @@ def test_advice_says_what_to_do_next(
     told = advice(seen, known(), A, blurred, shift)
     assert told.text.startswith(begins)
     assert (told.more_fields is not None) == begins.startswith("take")
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (answers(10, 0, 20), "most cells are not the declared hek 293a"),
+        (answers(48, 18, 3), "more cells than in a pure flask are not the declared hek 293a"),
+    ],
+)
+def test_a_flask_that_is_not_as_declared_is_to_be_set_aside(
+    seen: list[dict[str, int]], says: str
+) -> None:
+    line = declared(FLASK, seen, known(), False)
+    foreign = foreign_text(line, contamination(FLASK, seen, known(), False))
+    told = advice(seen, known(), A, [False] * len(seen), None, foreign=foreign)
+    assert told.text == f"set the flask aside and check it: {says}"
 
 
 def test_a_smaller_wanted_interval_takes_more_fields() -> None:
@@ -390,6 +415,8 @@ def test_a_verdict_says_all_of_it_in_its_line_and_its_entry() -> None:
     assert found.corrected is not None and found.corrected[A].fraction < 0.15
     assert found.confluence is not None and found.confluence.fraction > 0
     line = one_line(received(1, found))
+    assert f"HEK-293A {found.corrected[A].fraction:.0%}" in line
+    assert "corrected for the model's errors" in line and "covered" in line
     assert "declared hek 293a: mismatch, most cells are not HEK-293A" in line
     assert "advice: " in line
     entry = Entry(found, ())

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from parfocal.composition import Answers, fields_for, half_width, labels_of
 from parfocal.composition_rates import Reading
-from parfocal.declared import LOOKS, class_of
+from parfocal.declared import LOOKS, class_of, with_cells
 from parfocal.shift import shift_text
-from parfocal.types import Shift
+from parfocal.types import Contamination, Declared, Shift
 
 HALF_WIDTH = 0.05
 """Half width of the 95 % interval of the share that is asked for, unless another is wanted."""
@@ -29,6 +29,15 @@ def out_of_focus(blurred: Sequence[bool]) -> bool:
     return sum(blurred[-RECENT:]) >= MANY
 
 
+def foreign_text(line: Declared | None, contamination: Contamination | None) -> str:
+    """What is wrong with the cells of a flask; empty if nothing is known to be."""
+    if line is not None and line.match == "mismatch":
+        return f"most cells are not the declared {line.cell_line}"
+    if line is not None and contamination is not None and contamination.found:
+        return f"more cells than in a pure flask are not the declared {line.cell_line}"
+    return ""
+
+
 def advice(
     frames: Answers,
     reading: Reading | None,
@@ -36,8 +45,9 @@ def advice(
     blurred: Sequence[bool],
     shift: Shift | None,
     wanted: float = HALF_WIDTH,
+    foreign: str = "",
 ) -> Advice:
-    """The first that applies: refocus, do not rely on it, take more fields, enough.
+    """The first that applies: refocus, do not rely on it, set it aside, take more fields, enough.
 
     The share looked at is that of the declared class, else of the class known worst.
 
@@ -50,13 +60,17 @@ def advice(
     shift : Shift or None
     wanted : float
         Half width of the interval that is enough.
+    foreign : str
+        What is wrong with its cells (`foreign_text`).
     """
     if out_of_focus(blurred):
         recent = blurred[-RECENT:]
         return Advice(f"refocus: {sum(recent)} of the last {len(recent)} fields are out of focus")
     if shift is not None and shift.flagged:
         return Advice(f"do not rely on it: the cells are {shift_text(shift)}")
-    used = [f for f in frames if any(f.values())]
+    if foreign:
+        return Advice(f"set the flask aside and check it: {foreign}")
+    used = with_cells(frames)
     if len(used) < LOOKS[0]:
         missing = LOOKS[0] - len(used)
         return Advice(f"take at least {_fields(missing)} with cells", missing)

@@ -7,8 +7,8 @@ from parfocal.composition_rates import Reading
 from parfocal.types import Declared, FlaskRef, Match
 
 LOOKS = (3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 85, 113, 151, 201)
-"""Frames after which a flask is judged; a verdict in between repeats the last judgement. Frames
-beyond the last look change the numbers shown, not the judgement."""
+"""Fields with cells after which a flask is judged; a verdict in between repeats the last judgement.
+Fields beyond the last look change the numbers shown, not the judgement."""
 
 ERROR = 0.01
 """Most probability that a flask of the declared line is ever called something else."""
@@ -22,9 +22,14 @@ MOSTLY, MINOR = 0.75, 0.5
 """Match: more than three quarters are of the declared line. Mismatch: less than half are."""
 
 
-def look_at(n_frames: int) -> int:
-    """Frames of the last look at or before this many; 0 before the first."""
-    return max((look for look in LOOKS if look <= n_frames), default=0)
+def look_at(n_fields: int) -> int:
+    """Fields of the last look at or before this many; 0 before the first."""
+    return max((look for look in LOOKS if look <= n_fields), default=0)
+
+
+def with_cells(frames: Answers) -> Answers:
+    """The frames in which a cell was classified: an empty one says nothing of the line."""
+    return [frame for frame in frames if any(frame.values())]
 
 
 def class_of(cell_line: str | None, classes: tuple[str, ...]) -> int | None:
@@ -64,10 +69,11 @@ def declared(
         return _undecided(flask.cell_line, f"the model tells {known} apart and no other line")
     if strange:
         return _undecided(flask.cell_line, "its cells are unlike those the model was trained on")
-    n_frames = look_at(len(frames))
-    if not n_frames or not any(any(f.values()) for f in frames[:n_frames]):
+    fields = with_cells(frames)
+    n_fields = look_at(len(fields))
+    if not n_fields:
         return _undecided(flask.cell_line, f"fewer than {LOOKS[0]} fields with cells were seen")
-    return _judged(flask.cell_line, at, frames[:n_frames], reading)
+    return _judged(flask.cell_line, at, fields[:n_fields], reading)
 
 
 def _judged(cell_line: str, at: int, frames: Answers, reading: Reading) -> Declared:
@@ -77,7 +83,8 @@ def _judged(cell_line: str, at: int, frames: Answers, reading: Reading) -> Decla
     words = {
         "match": f"most cells are {reading.classes[at]}",
         "mismatch": f"most cells are not {reading.classes[at]}",
-        "undecided": f"too early to say whether most cells are {reading.classes[at]}",
+        "undecided": f"neither surely more than {MOSTLY:.0%} nor surely less than {MINOR:.0%} of "
+        f"cells are {reading.classes[at]}",
     }
     text = (
         f"{words[match]}: {share:.0%} ({low:.0%} to {high:.0%}, all looks counted) of {n} cells in "

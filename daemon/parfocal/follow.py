@@ -18,7 +18,7 @@ import msgspec
 
 from parfocal.client import Cursor, Received
 from parfocal.config import state_home
-from parfocal.flasktext import closed_by_text, missing_text
+from parfocal.flasktext import amount_text, closed_by_text, missing_text, shares_text
 from parfocal.phenotypes import phenotypes_text
 from parfocal.publish import Endpoints
 from parfocal.shift import shift_text
@@ -301,17 +301,15 @@ def verdict_line(verdict: FlaskVerdict) -> str:
 
 
 def verdict_parts(verdict: FlaskVerdict) -> list[str]:
-    """A flask's totals: what was counted, how it looks, what it means."""
-    shares = "  ".join(
-        f"{label} {f.fraction:.0%} ({f.low:.0%}-{f.high:.0%})"
-        for label, f in verdict.composition.items()
-    )
+    """A flask's totals: what it holds, how it looks, what it means."""
     flask, missing = verdict.flask, missing_text(verdict.flask)
     state = "open" if verdict.open else f"closed {closed_by_text(flask)}".strip()
     state += f"; missing: {missing}" if missing else ""
-    line = f"flask {flask.id} ({state})  {verdict.n_frames} frames  {shares}"
-    more = phenotypes_text(verdict.phenotypes), shift_text(verdict.shift)
-    return list(filter(None, (line, *more, *judgements(verdict))))
+    how = "corrected for the model's errors" if verdict.corrected else "as answered"
+    frames = f"{verdict.n_frames} frame{'s' * (verdict.n_frames != 1)}"
+    line = f"flask {flask.id} ({state})  {frames}  {shares_text(verdict)}, {how}"
+    looks = phenotypes_text(verdict.phenotypes), shift_text(verdict.shift)
+    return list(filter(None, (line, amount_text(verdict), *looks, *judgements(verdict))))
 
 
 def judgements(verdict: FlaskVerdict) -> tuple[str, ...]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from parfocal.advice import HALF_WIDTH, advice, out_of_focus
+from parfocal.advice import HALF_WIDTH, advice, foreign_text, out_of_focus
 from parfocal.alarms import CLEAR_AFTER, conditions
 from parfocal.card import ClassifierCard, ShiftRule
 from parfocal.composition import corrected
 from parfocal.composition_rates import Reading, reading
 from parfocal.contamination import contamination, looks
-from parfocal.declared import declared, look_at
+from parfocal.declared import declared, look_at, with_cells
 from parfocal.intervals import clustered, clustered_mean
 from parfocal.journal import Journal
 from parfocal.phenotypes import answers
@@ -158,8 +158,9 @@ class Totals:
         strange = verdict.shift is not None and verdict.shift.flagged
         line, foreign = self._look(flask, yard, len(answers), strange)
         told = advice(
-            answers, yard.reading, flask.cell_line, self.blurred, verdict.shift, yard.half_width
-        )
+            answers, yard.reading, flask.cell_line, self.blurred, verdict.shift, yard.half_width,
+            foreign_text(line, foreign),
+        )  # fmt: skip
         return msgspec.structs.replace(
             verdict,
             corrected=None if strange else corrected(answers, yard.reading),
@@ -175,7 +176,8 @@ class Totals:
     ) -> tuple[Declared | None, Contamination | None]:
         """The judgement after n frames, which changes at looks only."""
         answers = self.answers.get(yard.model_sha256, [])[:n]
-        key = (flask.cell_line, yard.model_sha256, look_at(n), tuple(looks(answers)), strange)
+        look = look_at(len(with_cells(answers)))
+        key = (flask.cell_line, yard.model_sha256, look, tuple(looks(answers)), strange)
         if key not in self.looks:
             self.looks[key] = (
                 declared(flask, answers, yard.reading, strange),
@@ -183,18 +185,20 @@ class Totals:
             )
         return self.looks[key]
 
-    def history(self, flask: FlaskRef, yard: Yardstick) -> list[dict[str, str]]:
+    def history(self, flask: FlaskRef, yard: Yardstick) -> list[dict[str, str | None]]:
         """What was wrong with the flask after each of the last frames, the newest last."""
         backs = range(min(CLEAR_AFTER, len(self.accepted)) - 1, -1, -1)
         return [self._conditions(flask, yard, back) for back in backs]
 
-    def _conditions(self, flask: FlaskRef, yard: Yardstick, back: int) -> dict[str, str]:
+    def _conditions(self, flask: FlaskRef, yard: Yardstick, back: int) -> dict[str, str | None]:
         """What was wrong so many frames ago."""
         shifted = self._shift(yard, back)
-        n = max(0, len(self.answers.get(yard.model_sha256, [])) - back)
+        answers = self.answers.get(yard.model_sha256, [])
+        n = max(0, len(answers) - back)
         looked = self._look(flask, yard, n, shifted is not None and shifted.flagged)
         blurred = self.blurred[: len(self.blurred) - back]
-        return conditions(*looked, shifted, out_of_focus(blurred))
+        n_fields = len(with_cells(answers[:n]))
+        return conditions(*looked, shifted, out_of_focus(blurred), n_fields)
 
     def _shift(self, yard: Yardstick, back: int = 0) -> Shift | None:
         frames = self.novelty.get(yard.model_sha256, [])

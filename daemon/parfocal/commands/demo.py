@@ -11,6 +11,7 @@ from parfocal import console
 from parfocal.client import Event, Received, Subscriber
 from parfocal.commands.arguments import Commands, command
 from parfocal.demo import SHARE, Stage, Tally, close_flask, last_verdict, running, truth
+from parfocal.flasktext import shares_of
 from parfocal.follow import one_line
 from parfocal.phenotypes import phenotypes_text
 from parfocal.quantities import between, count, whole
@@ -103,7 +104,7 @@ def _summarize(stage: Stage, subscriber: Subscriber, tally: Tally) -> None:
         return
     known = truth(stage, tally.done)
     print(f"\nflask {verdict.flask.id}, {verdict.n_frames} images, {verdict.n_cells} cells")
-    for label, f in verdict.composition.items():
+    for label, f in shares_of(verdict).items():
         true = known.get(label, 0.0)
         print(f"  {label:<10} {f.fraction:6.1%}  95 % interval {f.low:.1%} to {f.high:.1%}"
               f"   (simulated truth {true:.1%})")  # fmt: skip

@@ -85,7 +85,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Plan, train, test, and write the report."""
     one = EXPERIMENTS[options.experiment]
     crop_set = cropset.load(options.crops).for_training()
-    devices, recipe = _devices(options.devices), recipe_from(options)
+    devices = _devices(options.devices)
+    recipe = recipe_from(options, torch.device(devices[0]).type)
     runs = one.design(crop_set, options.repeats, options.seed, options.split)
     plan = ExperimentPlan(
         code_version=__version__,
