@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
@@ -33,6 +33,9 @@ from parfocal.card import (
 )
 from parfocal.normalize import Reference, normalize
 from parfocal.prepare import PixelRules, to_gray
+
+if TYPE_CHECKING:
+    from parfocal_training.evaluate import Measured
 
 CLASSES = ("alpha", "beta")
 LCA_SIZE = 9
@@ -100,6 +103,15 @@ def tiny_card(weights: np.ndarray[Any, Any]) -> ClassifierCard:
         ),
         caveats=("a test model: its answers mean nothing",),
     )
+
+
+def measured_card(shown: "Measured", **more: object) -> ClassifierCard:
+    """The tiny card with what left-out cells show, and other parts of its own."""
+    card = tiny_card(tiny_weights())
+    training = msgspec.structs.replace(card.training, metrics=shown.metrics)
+    figures = ("calibration", "abstention", "confusion", "reliability", "per_group", "shift")
+    parts = {name: getattr(shown, name) for name in figures}
+    return msgspec.structs.replace(card, training=training, **parts, **more)
 
 
 def tiny_weights() -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ import errno
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -197,6 +198,24 @@ def test_the_simulated_microscope_is_a_camera(watcher: Watcher, tmp_path: Path) 
     assert decode((tmp_path / "a.png").read_bytes()).pixels.shape == (120, 160)
 
 
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"gain": 2.0}, "has no source.camera.gain: leave it out"),
+        ({"binning": 2}, "has no source.camera.binning"),
+        ({"properties": {"Gamma": 1.0}}, "has no source.camera.properties"),
+        ({"trigger": "external"}, "has no source.camera.trigger 'external'"),
+        ({"roi": (8, 0, 160, 120)}, "has no source.camera.roi that begins elsewhere"),
+    ],
+)
+def test_the_simulated_microscope_refuses_what_it_does_not_have(
+    asked: dict[str, object], why: str, watcher: Watcher
+) -> None:
+    values = {"device": ("simulated", "IX50"), "roi": (0, 0, 160, 120)} | asked
+    failed = watcher(OpenCamera(camera=CameraSettings(**values)))  # type: ignore[arg-type]
+    assert isinstance(failed, CameraFailed) and why in failed.detail
+
+
 def test_the_gate_of_rests_takes_one_frame_of_a_flask_that_stands(
     watcher: Watcher, tmp_path: Path
 ) -> None:
@@ -206,7 +225,7 @@ def test_the_gate_of_rests_takes_one_frame_of_a_flask_that_stands(
     watcher(OpenCamera(camera=camera, folder=str(tmp_path)))
     first = watcher(Look(wait_s=1.8))  # the first field is shown for two seconds
     assert isinstance(first, Seen) and first.held and first.n_replaced == 0
-    assert first.gate in ("already_seen", "settling")
+    assert first.view in ("already_seen", "settling")
     small = msgspec.structs.replace(camera, roi=(0, 0, 200, 200))
     failed = watcher(OpenCamera(camera=small))
     assert isinstance(failed, CameraFailed) and "needs 256 px" in failed.detail
@@ -280,6 +299,16 @@ def test_another_flask_gets_a_fresh_gate_and_no_frame_of_the_one_before(tmp_path
     turned = watcher(Look(wait_s=0.01, session="b"))
     assert isinstance(turned, Seen) and turned.n_replaced == 1 and turned.held
     assert len(gates) == 3
+
+
+@pytest.mark.parametrize("session", ["6f1c", None])
+def test_a_frame_says_in_which_session_it_was_seen(tmp_path: Path, session: str | None) -> None:
+    watcher = Watcher(lambda _: Counter(), all_taken)
+    watcher(OpenCamera(camera=CameraSettings(), folder=str(tmp_path)))
+    watcher(Look(wait_s=5, may_keep=True, session=session))
+    kept = watcher(Keep())  # whichever flask is opened meanwhile
+    assert isinstance(kept, Seen) and kept.kept
+    assert declared(kept.kept, str(tmp_path)).session == (session or "")
 
 
 class Pushed:
@@ -411,4 +440,37 @@ def test_the_plainest_gate_goes_by_time() -> None:
     assert [gate(gray, at_s).take for at_s in (0.0, 1.0, 1.9, 2.0, 3.9, 4.1)] == [
         True, False, False, True, False, True,
     ]  # fmt: skip
-    assert gate(gray, 4.2) == Decision(False, "too soon after the last one")
+    assert gate(gray, 4.2) == Decision(False)
+
+
+def test_frames_of_another_size_open_the_camera_again_and_say_so() -> None:
+    class Resized(Counter):
+        def next(self, wait_s: float, /) -> Shot:
+            one = super().next(wait_s)
+            return one if self.n < 3 else replace(one, pixels=np.zeros((8, 5), np.uint16))
+
+    camera = Resized()
+    watcher = Watcher(lambda _: camera, all_taken)
+    opening = OpenCamera(camera=CameraSettings())
+    watcher(opening)
+    seen = watcher(Look(wait_s=5))
+    assert isinstance(seen, Seen) and len(seen.frame_s) == 2
+    failed = watcher(Look(wait_s=5))
+    assert isinstance(failed, CameraFailed)
+    assert "frames are now of 5x8 px, before of 5x4" in failed.detail
+    watcher(opening)
+    assert isinstance(watcher(Look(wait_s=0.01)), Seen)
+
+
+@pytest.mark.parametrize(("trigger", "why"), [("external", "no trigger"), ("software", "no frame")])
+def test_a_snap_says_what_did_not_come(trigger: str, why: str, tmp_path: Path) -> None:
+    class Silent(Counter):
+        def next(self, wait_s: float, /) -> Shot:
+            return None  # type: ignore[return-value]
+
+    camera = Silent()
+    camera.described = msgspec.structs.replace(FAKE, trigger=trigger)
+    watcher = Watcher(lambda _: camera, all_taken)
+    watcher(OpenCamera(camera=CameraSettings()))
+    failed = watcher(Snap(path=str(tmp_path / "a.png"), wait_s=3))
+    assert failed == CameraFailed(detail=f"{why} came within 3 s")

@@ -11,6 +11,8 @@ from rigs import free_ports
 
 from parfocal import cli
 from parfocal.camera import source as sources
+from parfocal.camera.device import Described
+from parfocal.commands.camera import patience_s
 from parfocal.config import CameraSettings, ConfigError, load, parse
 from parfocal.images import decode
 
@@ -131,12 +133,41 @@ def test_check_opens_the_camera_and_asks_for_what_it_cannot_know(
     assert found == [("camera", False), ("folder", False)]
 
 
-def test_the_lumenera_example_is_a_configuration() -> None:
+def test_the_service_does_not_start_with_a_camera_of_unknown_scale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = ("--set", f"source.path={tmp_path}", "--set", "source.kind=camera")
+    assert cli.main(["run", *NO_FILE, *SIMULATED, *there]) == 78
+    assert "source.um_per_px is not set, and a camera knows no pixel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("exposure_ms", "wait_s"), [(3.0, 10.0), (60_000.0, 190.0)])
+def test_a_long_exposure_is_waited_for(exposure_ms: float, wait_s: float) -> None:
+    described = Described(
+        name="c", library="l", width_px=1, height_px=1, bits=8, pixel_type="8bit",
+        trigger="continuous", exposure_ms=exposure_ms,
+    )  # fmt: skip
+    assert patience_s(described) == pytest.approx(wait_s, abs=0.1)
+
+
+def test_the_lumenera_example_watches_a_folder_that_windows_fills() -> None:
     shipped = load(SYSTEMD / "lumenera.toml")
-    assert shipped.source.kind == "camera" and shipped.source.um_per_px == 0.44
-    assert shipped.source.camera.device == ("Lumenera", "LumeneraCamera")
-    assert shipped.source.camera.properties == {"Camera Index": 1, "Gamma": 1.0}
-    assert Path(shipped.source.path).is_relative_to(shipped.state_dir)  # all the unit may write
+    assert shipped.source.kind == "folder" and shipped.source.um_per_px == 0.44
+    assert shipped.source.camera == CameraSettings() and shipped.flask.folder_names
+
+
+def test_what_the_lumenera_example_has_never_run_is_a_configuration_too(tmp_path: Path) -> None:
+    text = (SYSTEMD / "lumenera.toml").read_text()
+    assert "NEVER RUN" in text
+    before, rest = text.split("\n[source]\n")
+    shown = re.sub(r"^# ", "", rest[rest.index("# [source]\n") :], flags=re.M)
+    path = tmp_path / "p.toml"
+    path.write_text(f"{before}\n{shown}")
+    source = load(path).source
+    assert source.kind == "camera" and source.um_per_px == 0.44
+    assert source.camera.device == ("Lumenera", "LumeneraCamera")
+    assert source.camera.properties == {"Camera Index": 1, "Gamma": 1.0}
+    assert Path(source.path).is_relative_to("/var/lib/parfocal")  # all the unit may write
 
 
 def test_the_folder_road_is_the_default_configuration_and_lists_every_camera_key() -> None:

@@ -1,5 +1,6 @@
 """The whole daemon with a camera of its own: the real demonstration camera, and a faulty one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import faultycamera
 import pytest
-from rigs import Rig, until
+from rigs import Rig, save_frame, until
 
 from parfocal.client import Subscriber
 from parfocal.publish import Endpoints
@@ -94,7 +96,7 @@ def test_a_vanished_camera_degrades_the_rig_until_it_returns(
     rig: Rig, beats: Beats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch = tmp_path / "fault"
-    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv("PARFOCAL_TEST_FAULT", str(switch))
     arguments = ["run", "--config", str(rig.config), *camera_at("['tests', 'Faulty']", 0.2)]
     with (rig.home / "daemon.log").open("ab") as log:
@@ -115,5 +117,46 @@ def test_a_vanished_camera_degrades_the_rig_until_it_returns(
     beats(lambda beat: beat.state == "ready")
     assert time.monotonic() - began_s <= BACK_S
     switch.write_text("overflow")
-    assert beats(degraded("the camera's buffer was full")).dropped >= 7
+    full = beats(degraded("the camera's buffer was full"))
+    assert full.dropped >= 7 and full.camera
+    counts = full.camera
+    assert counts.dropped == full.dropped and counts.frames > counts.kept > 0
+    assert counts.overflows and counts.losses and counts.view is None  # this gate goes by time
+    rows = until(lambda: alarms(rig, 2), what="alarms")
+    lost, back = rows
+    assert lost["name"] == back["name"] == "camera_lost" and back["cleared"]
+    assert "the camera is lost: " in lost["text"] and back["text"] == "the camera is back"
     assert rig.stop() == 0
+
+
+def alarms(rig: Rig, n: int) -> list[dict[str, Any]]:
+    """The alarms of a rig, once there are so many."""
+    rows = rig.rows("SELECT body FROM message WHERE topic = 'alarm/test/' ORDER BY seq")
+    return [json.loads(body) for (body,) in rows] if len(rows) >= n else []
+
+
+def test_a_frame_belongs_to_the_flask_in_which_it_was_taken(rig: Rig) -> None:
+    opening = ("flask", "open", "--config", str(rig.config))
+    rig.start()
+    until(lambda: rig.run(*opening, "A").returncode == 0, 30, "the service")
+    ((first,),) = rig.rows("SELECT session FROM flask_session")
+    assert rig.run(*opening, "B").returncode == 0
+    taken(rig, "late.png", 1, first)
+    taken(rig, "before.png", 2, "")
+    rig.wait_done(2)
+    assert rig.stop(signal.SIGKILL) < 0
+    taken(rig, "unseen.png", 3, first)  # kept, and then the power failed
+    rig.start()
+    rig.wait_done(3)
+    flasks = {Path(one["image"]["path"]).name: one["flask"] for one in rig.frames()}
+    assert flasks["before.png"] is None
+    assert flasks["late.png"]["session"] == flasks["unseen.png"]["session"] == first
+    assert len(rig.rows("SELECT session FROM flask_session")) == 2
+    assert rig.stop() == 0
+
+
+def taken(rig: Rig, name: str, seed: int, session: str) -> None:
+    """A frame as the camera child keeps it: first its sidecar."""
+    sidecar = rig.folder / f"{name}.toml"
+    sidecar.write_text(f'source = "camera"\nsession = "{session}"\n')
+    save_frame(rig.folder / name, seed)

@@ -1,5 +1,8 @@
 """A camera that hangs, crashes, vanishes or overflows is noticed, said, and used again."""
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ import msgspec
 import pytest
 from rigs import until
 
+from parfocal import child as children
 from parfocal.camera import source as sources
 from parfocal.camera.source import PAUSES_S, CameraSource, Counts
 from parfocal.child import Child
@@ -64,7 +68,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(sources, "MODULE", "faultycamera")
-    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(faultycamera.__file__).parent), prepend=os.pathsep)
     made = Bench(tmp_path)
     monkeypatch.setenv("PARFOCAL_TEST_FAULT", str(made.switch))
     yield made
@@ -191,3 +195,21 @@ def test_a_child_that_was_taken_over_is_replaced(
     monkeypatch.setattr(sources, "MODULE", "liar")
     bench.until("sent nonsense", 20)
     assert bench.source.counts.losses == 1
+
+
+def test_a_driver_that_the_kernel_holds_stops_nothing_and_is_not_started_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "REAP_S", 0.1)
+    bench.until("well", 20)
+    held = bench.source._child
+    assert held is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "kill", lambda _: None)
+        bench.fault("vanished")
+        bench.until("cannot be ended: unplug the camera", 20)
+        assert not held.gone and bench.source._child is None
+    os.kill(held.pid, signal.SIGKILL)
+    bench.mend()
+    bench.until("well", 20)
+    assert held.gone

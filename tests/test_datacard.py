@@ -92,6 +92,27 @@ def test_fluorescence_is_decoded_too(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (fault["code"], fault["path"]) == ("unreadable", "f.png")
     image(folder / "f.png", 99)
     assert faults_of(folder, capsys) == []
+    (folder / "f.png").write_bytes((folder / "B10.png").read_bytes())
+    (fault,) = faults_of(folder, capsys, 65)
+    assert fault["code"] == "duplicate" and "'f.png', 'B10.png'" in str(fault["text"])
+
+
+def test_pairs_that_lack_a_line_or_an_image_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = data_set(tmp_path / "data", GOOD)
+    pairs = {"A1": "1", "B1": "1", "A2": "2", "B2": "3"}
+
+    def told() -> list[str]:
+        lines = [f"{line},{pairs[line[:2]]}" for line in GOOD]
+        (folder / "flasks.csv").write_text("\n".join([f"{HEAD},pair", *lines]) + "\n")
+        return [str(fault["text"]).split(":")[0] for fault in faults_of(folder, capsys)]
+
+    assert told() == ["pair '2' has no B", "pair '3' has no A"]
+    pairs |= {"A2": "", "B2": ""}
+    assert told() == ["6 of 12 images have no pair (first"]
+    pairs |= {"A2": "2", "B2": "2"}
+    assert told() == []
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ CONTRADICTIONS = [
     (
         table_of("cell_line,field,split", "A,7,test", "B,8,train", "B,8,test"),
         "leakage",
-        "field '8' is in training (line 3) and in test (line 4): a test on it would flatter",
+        "field 'B|8' is in training (line 3) and in test (line 4): a test on it would flatter",
     ),
 ]
 
@@ -209,7 +209,7 @@ def test_flask_goes_before_field_and_field_before_name() -> None:
     by_name, kind = grouped(rows(*names))
     assert ([row.group for row in by_name], kind) == (["A|A-000001", "B|B-000002"], "field")
     by_field, kind = grouped(rows(*names, field="7"))
-    assert ([row.group for row in by_field], kind) == (["7", "7"], "field")
+    assert ([row.group for row in by_field], kind) == (["A|7", "B|7"], "field")
     by_flask, kind = grouped(rows(*names, field="7", flask="F"))
     assert ([row.group for row in by_flask], kind) == (["F", "F"], "flask")
 
@@ -218,6 +218,26 @@ def test_fields_of_two_flasks_are_two_fields() -> None:
     both = (*rows("A/1.png", field="1", flask="F"), *rows("B/1.png", field="1", flask="G"))
     labelled, _ = grouped(both, "field")
     assert [row.group for row in labelled] == ["F|1", "G|1"]
+
+
+def test_a_field_whose_flask_is_not_known_is_one_of_its_line_and_folder(tmp_path: Path) -> None:
+    images = ("A/1.png", "A/2.png", "A/day2/1.png", "B/1.png")
+    lines = ("A/1.png,A,1,", "A/2.png,A,1,", "A/day2/1.png,A,1,test", "B/1.png,B,1,test")
+    table = "path,cell_line,field,split\n" + "\n".join(lines) + "\n"
+    found = read_rows(data_set(tmp_path, table, *images))
+    assert [row.group for row in grouped(found)[0]] == ["A|1", "A|1", "A|day2|1", "B|1"]
+    (tmp_path / "flasks.csv").write_text(table.replace("A/2.png,A,1,", "A/2.png,A,1,test"))
+    with pytest.raises(DataError, match=r"field 'A\|1' is in training .line 2. and in test"):
+        read_rows(tmp_path)
+
+
+def test_mixed_flasks_are_no_class_beside_cell_lines(caplog: pytest.LogCaptureFixture) -> None:
+    some = (*rows("A/A-000001.png", "B/B-000002.png"), *rows("mixed/1.png", "mixed/2.png"))
+    found, _ = grouped(some)
+    assert [row.cell_line for row in found] == ["A", "B"]
+    assert "2 images of mixed flasks are left out" in caplog.text
+    alone, _ = grouped(some[2:], "image")
+    assert [row.cell_line for row in alone] == ["mixed", "mixed"]
 
 
 def test_a_regular_expression_finds_the_field_in_the_name() -> None:

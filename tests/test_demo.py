@@ -15,7 +15,7 @@ from rigs import until
 
 from parfocal.cli import main
 from parfocal.simulator.designs import Design, planned
-from parfocal.simulator.save import read_truth
+from parfocal.simulator.save import read_truth, truth_folder
 
 
 def start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -79,6 +79,10 @@ def test_simulated_images_come_with_their_truth_and_a_data_set_table(
     assert code == 0 and "2 simulated images" in capsys.readouterr().err
     rows = list(csv.DictReader((folder / "flasks.csv").read_text().splitlines()))
     assert [row["cell_line"] for row in rows] == ["HEK-293A", "HT1080"]
+    traits = list(csv.DictReader((truth_folder(folder) / "traits.csv").read_text().splitlines()))
+    assert [one["flask"] for one in traits] == [row["flask"] for row in rows]
+    for name in ("defocus_um", "light.exposure", "plastic.scratches_per_mm2", "size_gain"):
+        assert len({float(one[name]) for one in traits}) == 2
     for row in rows:
         image = cv2.imread(str(folder / row["path"]))
         assert image is not None and image.shape == (1216, 1616, 3)

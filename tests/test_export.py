@@ -103,9 +103,7 @@ def finished() -> Checkpoint:
                 um_per_px=0.5,
                 detector="external",
             ),
-            not_for=("Anything but drawings.",),
         ),
-        caveats=("Trained on drawings.",),
     )
 
 
@@ -128,7 +126,7 @@ def test_the_daemon_takes_the_bundle_and_its_golden_answer(exported: Path) -> No
     card = loaded.card
     assert (card.name, card.version, card.licence) == ("drawn", "1.0", "MIT")
     assert (card.classes, card.um_per_px, card.calibration.temperature) == (("A", "B"), 0.5, 1.5)
-    assert card.caveats == ("Trained on drawings.",)
+    assert card.caveats[-1] == "Trained on 9 crops from 6 groups (flask)."
     assert card.training.recipe["augmentation.shift_px"] == 30
     assert OnnxClassifier(loaded, "cpu", threads=1).check_golden() < 1e-4
 
@@ -215,8 +213,9 @@ def test_about_and_options_say_who_the_model_is(
     report = json.loads(capsys.readouterr().out)
     assert (report["name"], report["sha256"]) == ("b", load(str(path)).sha256)
     card = load(str(path)).card
-    assert card.caveats == ("Only drawings.", "Trained on drawings.")
-    assert card.not_for == ("Photographs.", "Anything but drawings.")
+    assert card.caveats[0] == "Only drawings." and "9 crops" in card.caveats[-1]
+    assert card.not_for is not None
+    assert card.not_for[0] == "Photographs." and "Diagnosis" in card.not_for[-1]
     assert (card.shift, card.seen) == (finished().measured.shift, finished().measured.seen)
 
 

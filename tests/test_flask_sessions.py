@@ -25,6 +25,7 @@ from parfocal.cli import main
 from parfocal.config import ConfigError, FlaskRules, Settings, parse
 from parfocal.files import FileTable, Signature
 from parfocal.flaskcode import CodeError
+from parfocal.flaskfolder import flask_of_folders
 from parfocal.journal import MIGRATIONS, Journal, JournalError
 from parfocal.sessions import SessionError, Sessions
 from parfocal.sidecar import Declared, DeclaredFlask
@@ -87,6 +88,36 @@ def test_any_text_is_a_flask_a_close_or_a_sentence_that_does_not_ring(text: str)
         assert str(error).isprintable()
     else:
         assert found is None or found.id.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("folders", "meant"),
+    [
+        ("F12_HT1080_P7", flask("F12", "HT1080", 7)),
+        ("F 12_HEK-293A_p0", flask("F 12", "HEK-293A", 0)),
+        ("F1_HeLa_P3/day 2", flask("F1", "HeLa", 3)),
+        ("F1_HeLa_P3/F2_HeLa_P4", flask("F2", "HeLa", 4)),
+        ("F12", None),
+        ("F12_HT1080", None),
+        ("F12_HT1080_7", None),
+        ("F12_HT1080_P", None),
+        ("F12_HT1080_P7_b", None),
+        ("_HT1080_P7", None),
+        ("F12__P7", None),
+        ("F12_HT1080 _P7", None),
+        ("F12_HT1080_P٣", None),
+        ("F12_HT1080_P123456", None),
+        ("F12\a_HT1080_P7", None),
+        ("F" * 81 + "_HT1080_P7", None),
+        (".", None),
+    ],
+)
+def test_a_folder_of_one_form_below_the_watched_one_names_a_flask(
+    folders: str, meant: DeclaredFlask | None
+) -> None:
+    watched = Path("/srv/F0_HeLa_P1")  # which does not name one itself
+    found = flask_of_folders(str(watched / folders / "F9_HeLa_P1.tif"), str(watched))
+    assert found == meant
 
 
 def label(text: str, px: int = 8) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -209,6 +240,7 @@ def test_a_flask_is_not_opened_without_what_the_rig_requires(journal: Journal) -
         ({"flask": {"required": ["line"]}}, "Invalid enum value 'line'"),
         ({"flask": {"close_after_h": -1}}, "not between 0 and 8760"),
         ({"flask": {"close_after_h": float("nan")}}, "not between 0 and 8760"),
+        ({"flask": {"qr": "image"}}, "Invalid enum value 'image'"),
         ({"flask": {"close_after": 1}}, "did you mean flask.close_after_h"),
         ({"verdict": {"half_width": 0.001}}, "not between 0.005 and 0.5"),
         ({"verdict": {"half_width": 0.6}}, "not between 0.005 and 0.5"),
@@ -222,6 +254,7 @@ def test_a_wrong_rule_is_refused(tree: dict[str, object], why: str) -> None:
 def test_nothing_is_required_and_half_a_day_is_allowed_unless_said() -> None:
     rules = Settings().flask
     assert (rules.required, rules.close_after_h, rules.qr) == ((), 12.0, False)
+    assert not rules.folder_names
 
 
 # ---------------------------------------------------------------------------------- old journals
@@ -333,6 +366,7 @@ def save_labelled(path: Path, text: str, seed: int) -> None:
     """A frame with a QR code in it, and moved in one step."""
     gray, code = drawn_gray(700, 4, seed), label(text)
     gray[40 : 40 + len(code), 40 : 40 + len(code)] = code
+    path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), gray)
 
 
@@ -376,7 +410,129 @@ def test_a_scanner_opens_and_closes_and_codes_in_images_stand_between_sidecar_an
     assert "flask S1 is declared without cell_line" in rig.log()
 
 
-def totals(rig: Rig) -> list[dict[str, object]]:
+def seen_in_order(rig: Rig, names: dict[str, str | None]) -> dict[str, str | None]:
+    """Frames that came in one burst, with these codes in them: each one's flask, by file name."""
+    made = rig.home / "made"
+    made.mkdir(exist_ok=True)
+    for seed, (name, text) in enumerate(names.items()):
+        if text:
+            save_labelled(made / f"{name}.png", text, seed)
+        else:
+            save_frame(made / f"{name}.png", seed)
+    before = len(rig.frames())
+    for name in names:
+        (made / f"{name}.png").rename(rig.folder / f"{name}.png")
+    rig.wait_done(before + len(names))
+    told = {Path(one["image"]["path"]).stem: one["flask"] for one in rig.frames()}
+    return {name: flask and flask["id"] for name, flask in told.items()}
+
+
+def test_a_code_that_is_seen_opens_and_closes_as_a_scanned_one_does(rig: Rig, capsys: Said) -> None:
+    save_labelled(rig.folder / "old.png", "F0|HeLa|1", 9)
+    started(rig, capsys, "--set", "flask.qr=stage", "--set", 'flask.required=["cell_line"]')
+    rig.wait_done(1)
+    assert "no flask is open" in command(rig, capsys, "show")[1]  # its label is long gone
+    names = {
+        "a": None, "b": "F1|HeLa|7", "c": None, "d": "F1", "e": "F2|HEK|3", "f": None,
+        "g": "F3", "h": None, "i": "CLOSE", "j": None, "k": "CLOSE",
+    }  # fmt: skip
+    flasks = seen_in_order(rig, names)
+    assert flasks == {
+        "old": "F0", "a": None, "b": "F1", "c": "F1", "d": "F1", "e": "F2", "f": "F2",
+        "g": "F3", "h": "F2", "i": None, "j": None, "k": None,
+    }  # fmt: skip
+    sessions = rig.rows("SELECT id, opened_by, closed_by FROM flask_session ORDER BY opened_at")
+    assert sessions == [
+        ("F0", "declared", None), ("F1", "operator", "next flask"),
+        ("F2", "operator", "operator"), ("F3", "declared", None),
+    ]  # fmt: skip
+    alarms = [json.loads(b) for (b,) in rig.rows("SELECT body FROM message WHERE topic LIKE 'al%'")]
+    (alarm,) = (one for one in alarms if one["name"] == "flask_not_opened")
+    assert "the code in g.png changes nothing: flask F3 is not opened" in alarm["text"]
+
+    assert command(rig, capsys, "open", "F5", "--cell-line", "HeLa")[0] == 0
+    (rig.folder / "b.png").touch()  # with the same bytes it is not shown again
+    assert seen_in_order(rig, {"l": None})["l"] == "F5"
+    until(lambda: {t["flask"]["id"] for t in totals(rig) if not t["open"]} == {"F1", "F2"})
+
+    for name in (
+        "m",
+        "n",
+    ):  # taken by a camera while F5 was on the stage: nobody had read the label
+        session = rig.rows("SELECT session FROM flask_session WHERE id = 'F5'")[0][0]
+        sidecar = rig.folder / f"{name}.png.toml"
+        sidecar.write_text(f'source = "camera"\nsession = "{session}"\n')
+    flasks = seen_in_order(rig, {"m": "F6|HeLa|2", "n": None})
+    assert (flasks["m"], flasks["n"]) == ("F6", "F6")
+
+
+def test_a_label_that_was_taken_is_not_taken_again_after_a_kill(journal: Journal) -> None:
+    sessions = Sessions(journal)
+    first, _ = sessions.scanned(flask("A"), None)
+    second, closed = sessions.scanned(flask("B"), first)
+    assert closed is not None and closed.session == first
+    assert sessions.scanned(flask("A"), first) == (first, None)  # read once more
+    current = sessions.current()
+    assert current is not None and current.session == second
+    assert sessions.scanned(None, first) == (None, None)  # of a flask that is closed
+    assert sessions.scanned(flask("B"), None) == (second, None)  # by command meanwhile
+    assert sessions.scanned(None, second)[1] is not None and sessions.current() is None
+
+
+def test_a_declared_session_is_shown_and_closed_by_its_name(rig: Rig, capsys: Said) -> None:
+    started(rig, capsys)
+    assert command(rig, capsys, "open", "F4")[0] == 0
+    for name, line in (("a", "HeLa"), ("b", "HEK"), ("c", "HEK")):
+        (rig.folder / f"{name}.png.toml").write_text(f'[flask]\nid = "S1"\ncell_line = "{line}"\n')
+    save_frame(rig.folder / "a.png", 1)
+    rig.wait_done(1)
+    _, out, _ = command(rig, capsys, "show", "S1")
+    assert out.startswith("flask S1 (HeLa), open since") and "closed" not in out
+    status, out, _ = command(rig, capsys, "close", "S1", "--json")
+    answer = json.loads(out)
+    assert status == 0 and (answer["closed"]["id"], answer["flask"]["id"]) == ("S1", "F4")
+    assert answer["closed"]["closed_by"] == "operator"
+    until(lambda: [t for t in totals(rig) if not t["open"]], what="last totals")
+    _, out, _ = command(rig, capsys, "show", "S1")
+    assert "flask S1 (HeLa), open since" in out and "closed at" in out and "by the operator" in out
+    _, out, _ = command(rig, capsys, "show")
+    assert "flask F4, open since" in out
+
+    save_frame(rig.folder / "b.png", 2)
+    rig.wait_done(2)
+    assert command(rig, capsys, "open", "S1")[0] == 0  # a second of that name, on the stage
+    status, _, err = command(rig, capsys, "close", "S1")
+    assert status == 1 and "flask 'S1' has 2 open sessions: name one of" in err
+    before = rig.frames()[-1]["flask"]["session"]
+    assert before in err and command(rig, capsys, "close", before)[0] == 0
+    save_frame(rig.folder / "c.png", 3)
+    rig.wait_done(3)
+    assert rig.frames()[-1]["flask"]["session"] != before
+    for action in ("close", "show"):
+        status, _, err = command(rig, capsys, action, "S9")
+        assert status == 1 and "'S9'" in err
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["asked for", "not asked for"])
+def test_a_folder_names_its_flask_where_no_file_does_and_only_if_it_is_asked_to(
+    named: bool, rig: Rig, capsys: Said
+) -> None:
+    started(rig, capsys, "--set", f"flask.folder_names={str(named).lower()}")
+    assert command(rig, capsys, "open", "F4")[0] == 0
+    folder = rig.folder / "F12_HT1080_P7"
+    folder.mkdir()
+    (folder / "own.png.toml").write_text('[flask]\nid = "S1"\n')
+    for seed, name in enumerate(("own", "plain")):
+        save_frame(folder / f"{name}.png", seed)
+    save_frame(rig.folder / "F12" / "stage.png", 3)
+    rig.wait_done(3)
+    found = {Path(body["image"]["path"]).stem: body["flask"] for body in rig.frames()}
+    assert (found["own"]["id"], found["stage"]["id"]) == ("S1", "F4")
+    told = [found["plain"][key] for key in ("id", "cell_line", "passage")]
+    assert told == (["F12", "HT1080", 7] if named else ["F4", None, None])
+
+
+def totals(rig: Rig) -> list[dict[str, Any]]:
     rows = rig.rows("SELECT body FROM message WHERE topic LIKE 'flask/%' ORDER BY seq")
     return [json.loads(body) for (body,) in rows]
 
@@ -409,7 +565,7 @@ def test_a_session_left_open_is_closed_by_rule_and_the_backlog_is_assigned(
     ((n_cells,),) = rig.rows("SELECT count(*) FROM cell WHERE session IS NOT NULL")
     assert n_cells == totals(rig)[-1]["n_cells"]
     for name, image, why in (
-        ("F5", early, "belongs to a flask already"), ("F9", early, "no session or flask 'F9'"),
+        ("F5", early, "belongs to flask F5 already"), ("F9", early, "no session or flask 'F9'"),
         ("F5", rig.folder / "x.png", "was never seen"),
     ):  # fmt: skip
         status, _, err = command(rig, capsys, "assign", name, str(image))
@@ -424,6 +580,42 @@ def test_a_session_left_open_is_closed_by_rule_and_the_backlog_is_assigned(
     assert json.loads(line)["flask"]["passage"] == 3 and json.loads(line)["n_frames"] == 2
     assert main([*history, "gamma"]) == 1
     assert "no closed flask of the line 'gamma'" in capsys.readouterr().err
+
+
+def test_an_image_of_the_wrong_flask_is_moved_and_both_totals_are_told_again(
+    rig: Rig, capsys: Said, tmp_path: Path
+) -> None:
+    started(rig, capsys)
+    assert command(rig, capsys, "open", "F1")[0] == 0
+    moved = [save_frame(rig.folder / f"{name}.png", seed) for seed, name in enumerate("ab")]
+    rig.wait_done(2)
+    assert command(rig, capsys, "open", "F2")[0] == 0
+    save_frame(rig.folder / "c.png", 3)
+    rig.wait_done(3)
+    assert command(rig, capsys, "close")[0] == 0
+    assert len(write(rig, "markdown", tmp_path / "out")) == 2
+
+    def last() -> dict[str, tuple[int, int]]:
+        return {t["flask"]["id"]: (t["n_frames"], t["n_cells"]) for t in totals(rig)}
+
+    def told_are(frames: dict[str, int]) -> bool:
+        return {name: n for name, (n, _) in last().items()} == frames
+
+    before = last()
+    status, _, err = command(rig, capsys, "assign", "F2", str(moved[0]))
+    assert status == 1 and "belongs to a flask already" in err and "--move" in err
+    for n_left, image in zip((1, 0), moved, strict=True):
+        assert command(rig, capsys, "assign", "F2", str(image), "--move")[0] == 0
+        expected = {"F1": n_left, "F2": 3 - n_left}
+        until(partial(told_are, expected), what="totals")
+        entries = {path.name[11:13]: path for path in write(rig, "markdown", tmp_path / "out")}
+        for name, n in expected.items():
+            told = json.loads((entries[name] / "result.json").read_text())
+            assert (told["verdict"]["n_frames"], len(told["frames"])) == (n, n)
+    assert sum(n for _, n in before.values()) == last()["F2"][1] and last()["F1"] == (0, 0)
+    sessions = rig.rows("SELECT session, count(*) FROM cell GROUP BY session")
+    assert {n for session, n in sessions if session} == {last()["F2"][1]}
+    assert all(not t["open"] for t in totals(rig)[-2:])
 
 
 def test_who_closed_a_session_and_what_it_lacks_is_read_wherever_a_person_looks(

@@ -81,7 +81,6 @@ def write_model(folder: Path, seed: int, abstention: Abstention | None = None) -
             scores=(),
         ),
         measured=measured,
-        caveats=(),
     )
     folder.mkdir(parents=True)
     write_checkpoint(checkpoint, initialized(config, seed), folder)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from rigs import card_text, save_model, tiny_card, tiny_graph, tiny_weights
+from rigs import card_text, measured_card, save_model, tiny_card, tiny_graph, tiny_weights
 
 from parfocal.bundle import BundleError, load, shipped
 from parfocal.calibrate import Judge, softmax
@@ -39,17 +39,12 @@ def left_out() -> LeftOut:
 
 def full_card() -> ClassifierCard:
     """The tiny card with everything that a fit of this version measures."""
-    card, shown = tiny_card(WEIGHTS), measure(left_out(), "flask", 0, classes=("alpha", "beta"))
-    training = msgspec.structs.replace(card.training, metrics=shown.metrics)
+    shown = measure(left_out(), "flask", 0, classes=("alpha", "beta"))
     seen = Seen(
         cell_lines={"alpha": 300, "beta": 420}, groups=24, group_kind="flask",
         densities={"0.3": 360, "0.8": 360}, um_per_px=0.44, detector="cells 1.0.0",
     )  # fmt: skip
-    return msgspec.structs.replace(
-        card, training=training, seen=seen, not_for=("Cells <b>of fish</b>.",),
-        **{name: getattr(shown, name) for name in (
-            "calibration", "abstention", "confusion", "reliability", "per_group", "shift")},
-    )  # fmt: skip
+    return measured_card(shown, seen=seen, not_for=("Cells <b>of fish</b>.",))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +74,8 @@ def test_a_card_is_read_from_top_to_bottom(
         "One by one: each left-out flask",
         "and 8 more: --html or --json shows all",
         "Logits are divided by 2.",
+        "Tried fold by fold, each with what the other folds gave,",
+        ": that is better. The calibration error was then",
         "exchangeable with the 24 left-out ones, at most 5.0% of a flask's cells",
         "How many strange ones it notices is not known.",
         "Must not be used for - Cells <b>of fish</b>.",
@@ -88,6 +85,21 @@ def test_a_card_is_read_from_top_to_bottom(
     assert -1 not in at, said[at.index(-1)]
     assert at == sorted(at)
     assert re.search(r"the rule of the others calls \d+ strange .*: flask <23>\.", text)
+
+
+@pytest.mark.parametrize(
+    ("log_loss", "brier", "said"),
+    [(9.0, 1.9, "that is worse than without it"), (9.0, 0.0, "that is no clear gain")],
+)
+def test_a_temperature_that_does_not_help_is_said_not_to(
+    log_loss: float, brier: float, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = full_card()
+    assert card.reliability is not None
+    known = msgspec.structs.replace(card.reliability, log_loss=log_loss, brier=brier)
+    text = card_text(msgspec.structs.replace(card, reliability=known))
+    path = save_model(tmp_path / "worse.onnx", tiny_graph(WEIGHTS), text)
+    assert said in shown(capsys, str(path))[1]
 
 
 @pytest.mark.parametrize(

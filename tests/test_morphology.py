@@ -15,6 +15,7 @@ import pytest
 from drawncells import cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from parfocal.card import DetectorRules
@@ -23,6 +24,7 @@ from parfocal_training import cli, cropset
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.morphology import command
+from parfocal_training.morphology.clusters import choose
 from parfocal_training.morphology.divergence import jensen_shannon
 from parfocal_training.morphology.features import feature_names, measured, ranked
 
@@ -92,19 +94,37 @@ def test_known_shapes_have_their_known_measures() -> None:
 
 def test_a_skeleton_ends_where_arms_do() -> None:
     y, x = away()
-    bar = (np.abs(y) < 4) & (np.abs(x) < 50)
+    bar = (np.abs(y) < 4) & (np.abs(x) < 50)  # an end for each corner
     cross = bar | (np.abs(x) < 4) & (np.abs(y) < 50)
-    one, two = features(bar), features(cross)
-    assert (one["ObjectSkeleton_NumberEndpoints"], one["ObjectSkeleton_NumberForks"]) == (2, 0)
-    assert (two["ObjectSkeleton_NumberEndpoints"], two["ObjectSkeleton_NumberForks"]) == (4, 1)
-    assert two["ObjectSkeleton_NumberBranches"] == 4
+    needle = (x / 50) ** 2 + (y / 8) ** 2 < 1
+    assert [ends(bar), ends(cross), ends(needle)] == [4, 8, 2]
+    found = features(needle)
+    assert (found["Skeleton_NumberForks"], found["Skeleton_NumberBranches"]) == (0, 1)
+    assert found["Skeleton_Length_um"] == pytest.approx(90 * UM_PER_PX, rel=0.1)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (0.5, 0.5), (0.2, 0.4)])
+def test_a_round_cell_has_two_ends_wherever_it_lies(shift: tuple[float, float]) -> None:
+    y, x = away()
+    assert ends(np.hypot(y - shift[0], x - shift[1]) < 12) == 2
+
+
+def test_ends_are_those_of_centrosome() -> None:
+    """What its skeletonize and endpoints (1.3.4) answered; a pixel alone is one end."""
+    assert [measured(*cell, 1)["Skeleton_NumberEndpoints"] for cell in cells()] == [2, 0, 8, 5]
+    y, x = away(161)
+    assert ends(np.hypot(y, x) < 1) == 1
+
+
+def ends(mask: Mask) -> float:
+    return features(mask)["Skeleton_NumberEndpoints"]
 
 
 ALSO_TURNED = ("AreaShape_Extent", "AreaShape_BoundingBoxArea", "Texture_", "Granularity_")
 """A box, directions, a grid: ranked, as CellProfiler's users know them."""
 
 FIRST_OF_EQUALS = (
-    *("ObjectSkeleton_", "RadialDistribution_FracAtD"),
+    *("Skeleton_", "RadialDistribution_FracAtD"),
     *("RadialDistribution_MeanFrac", "RadialDistribution_RadialCV"),
 )
 """Rings have their centre in the first of pixels equally deep, skeletons lose the first of two."""
@@ -314,6 +334,18 @@ def test_other_masks_are_measured_anew(crops: Path, tmp_path: Path) -> None:
     assert "1 of 3 cells have no mask" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_density_put_right_measures_nothing_anew(tmp_path: Path) -> None:
+    few = drawn().of(np.arange(3))
+    for density, now in (("low", True), ("0.1", False)):
+        rows = [replace(row, image=replace(row.image, density=density)) for row in few.index.rows]
+        index = replace(few.index, rows=tuple(rows))
+        cropset.save(CropSet(few.crops, index, few.masks), tmp_path / "crops")
+        assert run(tmp_path / "crops", "-o", tmp_path / "out", "--jobs", "1") == 0
+        assert told(tmp_path / "out")["measured_now"] is now
+        stored = pq.read_table(tmp_path / "out" / "features.parquet")
+        assert set(stored["density"].to_pylist()) == {density}
+
+
 def test_crops_without_masks_are_segmented_and_the_report_says_so(tmp_path: Path) -> None:
     cropset.save(drawn(masks=False).of(np.arange(3)), tmp_path / "crops")
     assert run(tmp_path / "crops", "-o", tmp_path / "out", "--jobs", "1") == 0
@@ -355,7 +387,24 @@ def test_clusters_come_from_a_table_of_cells(crops: Path, done: Path, tmp_path: 
     comparison = told(done)["comparison"]
     assert isinstance(comparison, dict)
     assert comparison["pair"] == ["2", "1"]
-    assert "share" in comparison["chosen"]
+    assert "falls most from density high to low" in comparison["chosen"]
+
+
+def test_the_pair_is_that_of_the_strongest_trends_with_density(tmp_path: Path) -> None:
+    """The flasks at either end say the contrary of all others."""
+    some = drawn()
+    rows, values = [], []
+    for i, row in enumerate(some.index.rows):
+        group = i % GROUPS
+        density = str(10 * group + 5)
+        rows.append(replace(row, image=replace(row.image, density=density)))
+        rises = i // GROUPS < {0: 1, 6: 0}.get(group, group - 1)
+        values.append("up" if rises else "down" if i % 5 else "3")
+    crop_set = CropSet(some.crops, replace(some.index, rows=tuple(rows)), some.masks)
+    densities = tuple(row.image.density for row in crop_set.index.rows)
+    groups = np.array([i % GROUPS for i in range(len(rows))])
+    chosen = choose(tuple(values), None, densities, groups)
+    assert chosen.pair == ("down", "up")
 
 
 FAULTS = [

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rigs import CLASSES
+from rigs import CLASSES, measured_card
 
 from parfocal.bundle import load
 from parfocal.card import DetectorRules
 from parfocal.prepare import CROP_PX
 from parfocal.types import Gray
-from parfocal_export import cli
+from parfocal_export import cli, sentences
 from parfocal_training import cropset
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
@@ -105,7 +105,8 @@ def test_a_network_that_goes_by_neighbours_says_so(wrong: float) -> None:
     )  # fmt: skip
     measured = measure(left_out, "flask", 0, classes=CLASSES)
     assert measured.metrics["accuracy_among_others"].value == (placed == labels).mean()
-    assert any("goes by neighbours" in one for one in measured.caveats) == (wrong > 0)
+    said = sentences.caveats(measured_card(measured))
+    assert any("goes by neighbours" in one for one in said) == (wrong > 0)
 
 
 def test_other_outlines_are_another_training(tmp_path: Path) -> None:

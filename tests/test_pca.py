@@ -19,7 +19,7 @@ from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.pixels.agreement import adjusted_rand
 from parfocal_training.pixels.clusters import k_medoids
-from parfocal_training.pixels.components import area_averaged, pixel_components
+from parfocal_training.pixels.components import area_averaged, of_crops, of_pixels, pixel_components
 from parfocal_training.pixels.following import following, orientation_r2
 from parfocal_training.pixels.orientation import axes_of, turned
 
@@ -160,6 +160,15 @@ def test_a_crop_without_a_cell_in_the_middle_has_no_axis() -> None:
     assert not axes.elongated.any()
 
 
+def test_a_known_mask_says_how_a_cell_lies() -> None:
+    blank = np.full((2, 64, 64), 100, np.float32)
+    y, x = np.indices((64, 64)) - 31.5
+    masks = np.stack([(x / 20) ** 2 + (y / 6) ** 2 < 1, np.zeros((64, 64), bool)])
+    axes = axes_of(blank, masks)
+    assert axes.angle_rad[0] % np.pi == pytest.approx(0, abs=0.01)
+    assert axes.elongated.tolist() == [True, False]
+
+
 def test_a_cell_that_leaves_its_crop_does_not_count() -> None:
     crop = np.full((96, 96), 100, np.float32)
     crop[40:56] = 30
@@ -203,17 +212,30 @@ def test_chance_is_rarely_called_an_artefact() -> None:
     assert alarms <= 5  # 1.5 expected; whole permutations would give about 20
 
 
-def test_components_are_those_of_scikit_learn() -> None:
-    images = np.random.default_rng(1).normal(0, 1, (20, 6, 7)).astype(np.float32)
+@pytest.mark.parametrize("m", [20, 60])  # fewer crops than pixels, and more
+def test_components_are_those_of_scikit_learn(m: int) -> None:
+    images = np.random.default_rng(1).normal(0, 1, (m, 6, 7)).astype(np.float32)
     scores, components, explained = pixel_components(images, 5)
-    theirs = PCA(5, svd_solver="full").fit(images.reshape(20, -1).astype(np.float64))
+    theirs = PCA(5, svd_solver="full").fit(images.reshape(m, -1).astype(np.float64))
     np.testing.assert_allclose(explained, theirs.explained_variance_ratio_, rtol=1e-4)
     np.testing.assert_allclose(
-        np.abs(scores), np.abs(theirs.transform(images.reshape(20, -1))), atol=1e-3
+        np.abs(scores), np.abs(theirs.transform(images.reshape(m, -1))), atol=1e-3
     )
     rebuilt = np.tensordot(scores, components, 1) + images.mean(0)
-    exact = theirs.inverse_transform(theirs.transform(images.reshape(20, -1)))
-    np.testing.assert_allclose(rebuilt.reshape(20, -1), exact, atol=1e-3)
+    exact = theirs.inverse_transform(theirs.transform(images.reshape(m, -1)))
+    np.testing.assert_allclose(rebuilt.reshape(m, -1), exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("m", [30, 90])
+def test_products_of_crops_and_of_pixels_give_the_same_components(m: int) -> None:
+    images = np.random.default_rng(2).normal(0, 1, (m, 42)).astype(np.float32)
+    centred = images - images.mean(0)
+    scores, components, values = of_crops(centred, 6)
+    others, theirs, squares = of_pixels(centred, 6)
+    sign = np.sign((components * theirs).sum(1))
+    np.testing.assert_allclose(components, theirs * sign[:, None], atol=1e-3)
+    np.testing.assert_allclose(scores, others * sign, atol=1e-3)
+    np.testing.assert_allclose(values, squares, rtol=1e-4)
 
 
 def test_the_rand_index_is_that_of_scikit_learn() -> None:

@@ -24,10 +24,12 @@ from parfocal_training.dataset import Row
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.phenotypes import command
-from parfocal_training.phenotypes.store import PhenotypeModel, read_model
+from parfocal_training.phenotypes.report import report
+from parfocal_training.phenotypes.store import PhenotypeModel, read_model, read_results
 from parfocal_training.pixels.agreement import adjusted_rand
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import medoid_reference
+from parfocal_training.report import canvas, drawn
 from parfocal_training.selflabel.store import Repeat, SelfLabelled, write_selflabelled
 from parfocal_training.train import answer
 
@@ -141,6 +143,7 @@ def untrained(folder: Path, crop_set: CropSet, repeats: int = 2) -> None:
         data="drawn",
         repeats=tuple(kept),
     )
+    (folder / "curves.png").write_bytes(drawn(canvas(1, 1)))
     write_selflabelled(done, folder)
 
 
@@ -200,9 +203,16 @@ def test_planted_phenotypes_are_found_again(found: Path) -> None:
         "start of the clustering",
         "network (repeat of the training)",
         "flasks drawn with replacement",
+        "method (k-medoids instead)",
     ]
     assert all(one["low"] <= one["mean"] <= one["high"] for one in shown["stability"])
-    assert shown["stability"][-1]["mean"] > 0.8
+    assert shown["stability"][2]["mean"] > 0.8
+    medoids = column(found, "k_medoids") - 1
+    assert shown["stability"][3]["mean"] == pytest.approx(
+        adjusted_rand(labels.astype(np.intp), medoids)
+    )
+    assert shown["medoids"]["rand"] > 0.9 and shown["medoids"]["n"] == len(labels)
+    assert set(column(found, "pixels")) == {1, 2, 3}
 
 
 def test_a_phenotype_that_comes_with_density_is_told_at_the_flask_level(found: Path) -> None:
@@ -217,9 +227,41 @@ def test_a_phenotype_that_comes_with_density_is_told_at_the_flask_level(found: P
         assert one["low"] <= one["difference"] <= one["high"]
     of_kind = [one for one in shown["differences"] if one["phenotype"] == dense_kind]
     assert all(one["difference"] == pytest.approx(-3 / 8, abs=0.1) for one in of_kind)
+    assert shown["trends"] == [] and shown["untested"] == "Passages are not compared: not recorded."
     flasks = [one for one in shown["shares"] if one["attribute"] == "flask"]
     assert len(flasks) == FLASKS * 3 and all(one["units"] == 2 for one in flasks)
     assert sum(one["k"] for one in flasks) == FLASKS * PER_FLASK
+
+
+def test_many_densities_are_tested_for_a_trend(inputs: tuple[str, str], tmp_path: Path) -> None:
+    """One line, eight flasks with a density each; the third kind comes with density."""
+    whole = cropset.load(Path(inputs[1]))
+    rows = []
+    for i, row in enumerate(whole.index.rows):
+        flask = i // PER_FLASK
+        density, passage = str(10 * flask + 100 * (flask % 4 >= 2)), str(flask % 2)
+        image = msgspec.structs.replace(row.image, cell_line="A", density=density, passage=passage)
+        rows.append(msgspec.structs.replace(row, image=image))
+    index = msgspec.structs.replace(whole.index, classes=("A",), rows=tuple(rows))
+    cropset.save(CropSet(whole.crops, index), tmp_path / "crops")
+    out = tmp_path / "out"
+    asked = ["phenotypes", inputs[0], str(tmp_path / "crops"), "-o", str(out), "--clusters", "3"]
+    assert cli.main([*asked, "--beside", inputs[0], *QUICK]) == 0
+    assert figures_of(out)["networks"] == 4  # two of either folder
+    kinds = np.array([kind_of(i) for i in range(FLASKS * PER_FLASK)])
+    dense_kind = int(np.bincount(column(out, "phenotype")[kinds == 2]).argmax())
+    shown = msgspec.convert(figures_of(out), dict)
+    assert [one["attribute"] for one in shown["trends"]] == ["density"] * 3
+    assert {one["attribute"] for one in shown["differences"]} == {"passage"}
+    (of_kind,) = [one for one in shown["trends"] if one["phenotype"] == dense_kind]
+    assert of_kind["rho"] > 0.7 and of_kind["p"] < 0.05 and of_kind["p"] <= of_kind["p_holm"]
+    low, _, high = of_kind["thirds"]
+    assert (low["first"], high["last"], low["flasks"]) == (0, 170, 3)
+    assert low["low"] <= low["fraction"] < high["fraction"] <= high["high"]
+    page = (out / "report.html").read_text()
+    assert "trained on other crops than these" in page
+    assert "Trend with density" in page and "passage 1 (4) less 0 (4)" in page
+    assert (out / "figures" / "trend-density.png").exists()
 
 
 def test_the_model_assigns_what_the_table_says(found: Path, inputs: tuple[str, str]) -> None:
@@ -268,11 +310,14 @@ def test_the_report_shows_every_figure_and_compares_with_pixels(found: Path) -> 
     page = (found / "report.html").read_text()
     pictures = {path.stem for path in (found / "figures").iterdir()}
     assert pictures >= {"montage", "curves", "matrices", "distances", "spread", "tsne", "groups"}
+    assert {"density-cells", "training"} <= pictures
     assert page.count("<img") == len(pictures)
     assert "pixels (PCA)" in page and "These clusters have no names yet" in page
     assert (found / "montage.png").read_bytes()[:4] == b"\x89PNG"
     shown = msgspec.convert(figures_of(found), dict)
-    assert {one["method"] for one in shown["orientation"]} == {"LCA", "pixels (PCA)"}
+    assert {one["method"] for one in shown["orientation"]} == {
+        *("LCA", "LCA, k-medoids", "pixels (PCA)")
+    }
     assert {one["attribute"] for one in shown["attributes"]} == {"cell line", "flask", "density"}
 
 
@@ -294,12 +339,31 @@ def test_a_rerun_uses_the_activations_that_are_there(
     names = ["repeat-0.safetensors", "repeat-1.safetensors", "sweep.json"]
     assert sorted(path.name for path in times) == names
     assert cli.main(["phenotypes", *inputs, "-o", str(out), "--json", *QUICK]) == 0
-    (line,) = (json.loads(text) for text in capsys.readouterr().out.splitlines())
+    *every, line = (json.loads(text) for text in capsys.readouterr().out.splitlines())
+    assert [one["k"] for one in every] == [2, 3, 4, 5, 6]
     assert {path: path.stat().st_mtime_ns for path in (out / "lca").iterdir()} == times
     shown = msgspec.convert(figures_of(out), dict)
     best = max(shown["sweep"], key=lambda one: one["silhouette"])["k"]
     assert (line["k"], shown["k"], shown["k_asked"]) == (best, best, False)
     assert len(read_model(out).phenotypes.limits) == best
+
+
+def test_the_report_tells_the_number_that_was_asked_for(found: Path) -> None:
+    results, known = read_results(found), read_model(found).phenotypes
+    assert results.k_sought == 3
+    page = report(msgspec.structs.replace(results, k_sought=5), known, found).html()
+    assert "k = 5 was asked for" in page and "Of these 5 components 2 hold no cell" in page
+
+
+def test_damaged_activations_are_not_said_to_need_training(
+    found: Path, inputs: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "again"
+    (out / "lca").mkdir(parents=True)
+    cut = (found / "lca" / "repeat-0.safetensors").read_bytes()[:-9]
+    (out / "lca" / "repeat-0.safetensors").write_bytes(cut)
+    assert cli.main(["phenotypes", *inputs, "-o", str(out), *QUICK]) == 65
+    assert "delete it to compute these LCAs again" in caplog.text
 
 
 def test_names_reach_model_cells_and_report(
@@ -315,6 +379,9 @@ def test_names_reach_model_cells_and_report(
     assert after.phenotypes.named_by == "M. Curie"
     plain = msgspec.structs.replace(after.phenotypes, names=before.phenotypes.names, named_by="")
     assert msgspec.structs.replace(after, phenotypes=plain) == before
+    for more, by in (("2=phenotype 2", []), ("3=grainy heap", ["--by", "P. Curie"])):
+        assert cli.main(["phenotypes", "-o", str(out), "--name", more, *by]) == 0
+    assert read_model(out).phenotypes.named_by == "M. Curie, P. Curie"
     names = {row["phenotype"]: row["name"] for row in rows_of(out)}
     assert names == {"1": "round", "2": "phenotype 2", "3": "grainy heap"}
     page = (out / "report.html").read_text()

@@ -329,14 +329,27 @@ def test_a_name_in_any_script_hides_no_number(width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named_by", "sentence"),
-    [("A. Biologist", "gave them their names: A. Biologist."), ("", "Nobody has looked at them")],
+    ("names", "named_by", "sentence"),
+    [
+        (("round <b>", "spindle"), "A. Biologist", "of each gave them their names: A. Biologist."),
+        (("round <b>", "spindle"), "", "gave them their names; who that was is not recorded."),
+        (
+            ("round <b>", "phenotype 2"),
+            "A. Bio",
+            "of round <b> gave these names: A. Bio. The others",
+        ),
+        (("phenotype 1", "phenotype 2"), "", "Nobody has looked at them"),
+    ],
 )
 def test_a_card_says_who_named_them_and_how_far_to_believe_them(
-    named_by: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    names: tuple[str, str],
+    named_by: str,
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     known = msgspec.structs.replace(
-        GOOD, names=("round <b>", "spindle"), named_by=named_by, how="k-means, k by silhouette"
+        GOOD, names=names, named_by=named_by, how="k-means, k by silhouette"
     )
     path = with_phenotypes(tmp_path / "m.onnx", known)
     (section,) = [s for s in model_sections(load(str(path))) if "shapes of cell" in s.title]
@@ -346,10 +359,11 @@ def test_a_card_says_who_named_them_and_how_far_to_believe_them(
         "0.80 (0.70 to 0.90)", "flasks left out",
     ):  # fmt: skip
         assert words in text
-    assert section.rows == (("round <b>", "7"), ("spindle", "7"))
+    assert section.rows == tuple((name, "7") for name in names)
     assert main(["model", "show", str(path), "--html", str(tmp_path / "card.html")]) == 0
     page = (tmp_path / "card.html").read_text()
-    assert "round &lt;b&gt;" in page and "<b>" not in page and section.title in page
+    assert names[0].replace("<b>", "&lt;b&gt;") in page and "<b>" not in page
+    assert section.title in page
     capsys.readouterr()
 
 

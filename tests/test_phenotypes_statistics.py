@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ttest_ind  # type: ignore[import-untyped]
+from scipy.stats import spearmanr, ttest_ind  # type: ignore[import-untyped]
 from sklearn.metrics import silhouette_samples
 
 from parfocal_training.errors import DataError
@@ -21,7 +21,9 @@ from parfocal_training.phenotypes.model import (
 )
 from parfocal_training.phenotypes.silhouette import all_silhouettes
 from parfocal_training.phenotypes.space import Kind, fitted, spread_of
+from parfocal_training.phenotypes.trends import spearman_test, thirds
 from parfocal_training.pixels.agreement import adjusted_rand
+from parfocal_training.report import cell_text
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -110,6 +112,29 @@ def test_two_percent_of_left_out_flasks_are_unlike_any(method: Method) -> None:
     assert found.value == pytest.approx(BEYOND, abs=0.01)
     assert found.low is not None and found.high is not None
     assert found.low <= found.value <= found.high < 0.06
+
+
+def test_the_spread_of_left_out_copies_is_not_looked_at() -> None:
+    rng = np.random.default_rng(6)
+    groups, labels = np.repeat(np.arange(4), 30), np.tile([0, 1], 60)
+    place = labels[:, None] * 8 + rng.normal(size=(120, 3))
+    copies = place[:, None] + rng.normal(size=(120, 4, 3))
+    mean = place.astype(np.float32)
+    folds = folds_of(groups, 4, rng)
+    wild = copies.copy()
+    wild[folds == 0] *= rng.normal(size=(30, 4, 3)) * 100
+    seen = [
+        left_out_cells(
+            CellLca(mean, mean, c.astype(np.float32), np.arange(120)),
+            labels,
+            "discriminants",
+            1,
+            "k-means",
+            folds,
+        ).apart[folds == 0]
+        for c in (copies, wild)
+    ]
+    np.testing.assert_array_equal(*seen)
 
 
 def test_a_mixture_finds_long_clusters_that_k_means_cuts_across() -> None:
@@ -208,3 +233,42 @@ def test_a_permutation_of_flasks_is_exact_when_it_can_be() -> None:
     rng = np.random.default_rng(0)
     many = permutation(rng.normal(0, 1, 12), rng.normal(3, 1, 12))
     assert 0 < many < 0.001
+
+
+@given(SEEDS, st.integers(3, 30))
+@settings(max_examples=20, deadline=None)
+def test_the_correlation_of_a_trend_is_spearmans(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=n), rng.integers(0, 5, n).astype(float)
+    rho, p = spearman_test(one, other)
+    if np.ptp(other):
+        assert rho == pytest.approx(spearmanr(one, other).statistic)
+    else:
+        assert (rho, p) == (0, 1)
+    assert 0 < p <= 1
+
+
+def test_the_p_value_of_a_trend_is_exact_for_few_flasks() -> None:
+    rising = np.arange(5.0)
+    rho, p = spearman_test(rising, rising**3)
+    assert rho == pytest.approx(1) and p == 2 / 120
+    assert spearman_test(rising, np.array([1.0, 0, 2, 3, 4]))[1] > 2 / 120
+
+
+def test_a_trend_raises_no_more_false_alarms_than_it_says() -> None:
+    rng = np.random.default_rng(2)
+    alarms = [spearman_test(rng.normal(size=6), rng.normal(size=6))[1] <= 0.05 for _ in range(600)]
+    assert np.mean(alarms) < 0.08
+
+
+def test_thirds_keep_equal_values_together() -> None:
+    assert thirds(np.array([5.0, 1, 3, 2, 4, 6])).tolist() == [2, 0, 1, 0, 1, 2]
+    assert thirds(np.array([1.0, 1, 1, 1, 9])).tolist() == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [(0.0, "0.000"), (0.0004, "< 0.001"), (0.0006, "0.001"), (-0.0001, "-0.000"), (3, "3")],
+)
+def test_no_small_p_value_reads_zero(cell: object, text: str) -> None:
+    assert cell_text(cell) == text

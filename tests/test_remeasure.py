@@ -10,12 +10,13 @@ import pytest
 from rigs import CLASSES
 
 from parfocal.bundle import load
-from parfocal.card import DetectorRules
+from parfocal.card import Confusion, DetectorRules, Seen
 from parfocal.classify import OnnxClassifier
 from parfocal.prepare import CROP_PX
 from parfocal_export import cli
 from parfocal_export.question import golden_crops
 from parfocal_export.remeasure import with_card
+from parfocal_export.sentences import completed
 from parfocal_training import cropset
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
@@ -42,10 +43,10 @@ def flasks(um_per_px: float = 0.44, classes: tuple[str, ...] = CLASSES) -> CropS
     return CropSet(crops, index)
 
 
-def exported(bundle: Path, crop_set: CropSet, tmp_path: Path) -> tuple[int, Path]:
+def exported(bundle: Path, crop_set: CropSet, tmp_path: Path, *options: str) -> tuple[int, Path]:
     folder, out = tmp_path / "crops", tmp_path / "local.onnx"
     cropset.save(crop_set, folder)
-    code = cli.main([str(bundle), "--measure", str(folder), "-o", str(out), *SAID])
+    code = cli.main([str(bundle), "--measure", str(folder), "-o", str(out), *SAID, *options])
     return code, out
 
 
@@ -71,6 +72,93 @@ def test_the_weights_stay_and_the_card_is_that_of_the_other_flasks(
     assert sum(map(sum, card.confusion.counts)) == FLASKS * PER_FLASK if card.confusion else False
 
 
+def remade(bundle: Path, to: Path, **changes: object) -> Path:
+    """The bundle with another card."""
+    known = load(str(bundle))
+    to.write_bytes(with_card(known.data, msgspec.structs.replace(known.card, **changes)))
+    return to
+
+
+MINE, UNFIT = "Drawn by hand.", "Anything but drawings."
+
+
+def test_sentences_of_figures_are_made_anew_and_a_persons_are_kept(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = Confusion(counts=((5, 1), (0, 6)), groups=("f1", "f2"), group_kind="field")
+    seen = Seen(cell_lines={"alpha": 5, "beta": 7}, groups=6, group_kind="flask", um_per_px=0.44,
+                detector="external")  # fmt: skip
+    old = completed(
+        msgspec.structs.replace(
+            load(str(tiny_bundle)).card, confusion=fields, seen=seen, caveats=(MINE,),
+            not_for=(UNFIT,),
+        )
+    )  # fmt: skip
+    assert any("left-out fields" in one for one in old.caveats)
+    bundle = remade(tiny_bundle, tmp_path / "old.onnx", confusion=fields, seen=seen,
+                    caveats=old.caveats, not_for=old.not_for)  # fmt: skip
+    about = tmp_path / "about.toml"
+    about.write_text('caveats = ["Six flasks of ours."]\nnot_for = ["Sundays."]\n')
+    code, out = exported(bundle, flasks(), tmp_path, "--about", str(about))
+    card = load(str(out)).card
+    assert code == 0 and f"see that it still holds: {MINE}" in capsys.readouterr().out
+    assert card.caveats[:2] == (MINE, "Six flasks of ours.")
+    assert card.not_for is not None and card.not_for[:2] == (UNFIT, "Sundays.")
+    told = " ".join((*card.caveats, *card.not_for))
+    assert "field" not in told and "unmeasured" not in told
+    assert "Trained on 12 crops from 6 groups (flask)." in card.caveats
+    assert any(one.startswith("Diagnosis") for one in card.not_for)
+    code, again = exported(out, flasks(), tmp_path)
+    assert code == 0 and load(str(again)).card.caveats == card.caveats
+
+
+def with_split(crop_set: CropSet, test: set[int]) -> CropSet:
+    """The crops with these flasks set apart for the test."""
+    rows = tuple(
+        msgspec.structs.replace(
+            row,
+            image=msgspec.structs.replace(
+                row.image, split="test" if int(row.image.group) in test else "train"
+            ),
+        )
+        for row in crop_set.index.rows
+    )
+    return CropSet(crop_set.crops, msgspec.structs.replace(crop_set.index, rows=rows))
+
+
+def test_images_that_are_set_apart_are_measured_alone(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crop_set = with_split(flasks(), {0, 1, 2, 3})
+    training = msgspec.structs.replace(
+        load(str(tiny_bundle)).card.training,
+        data_sha256s=crop_set.for_training().sha256s,
+    )  # fmt: skip
+    bundle = remade(tiny_bundle, tmp_path / "fit.onnx", training=training)
+    code, out = exported(bundle, crop_set, tmp_path)
+    card = load(str(out)).card
+    assert code == 0
+    assert "measured on 24 crops of the test images of 'ours'" in capsys.readouterr().out
+    assert card.confusion is not None and card.confusion.groups == ("0", "1", "2", "3")
+    assert "the test images of 'ours', which it never saw" in card.training.metrics["accuracy"].how
+
+
+def test_one_flask_of_a_line_is_no_measurement(
+    tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, out = exported(tiny_bundle, with_split(flasks(), {0, 1, 2}), tmp_path)
+    assert code == 65 and not out.exists()
+    assert "the crops of beta are of one flask: two of each line" in caplog.text
+
+
+def test_about_can_leave_out_what_a_person_wrote_before(tiny_bundle: Path, tmp_path: Path) -> None:
+    about = tmp_path / "about.toml"
+    about.write_text("keep = false\n")
+    before = load(str(tiny_bundle)).card.caveats
+    _, out = exported(tiny_bundle, flasks(), tmp_path, "--about", str(about))
+    assert before and not set(before) & set(load(str(out)).card.caveats)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -93,9 +181,7 @@ def test_crops_that_cannot_measure_it_are_refused_in_a_sentence(
     if change == "trained":
         known = load(str(tiny_bundle))
         training = msgspec.structs.replace(known.card.training, data_sha256s=crop_set.sha256s[:2])
-        card = msgspec.structs.replace(known.card, training=training)
-        bundle = tmp_path / "knows.onnx"
-        bundle.write_bytes(with_card(known.data, card))
+        bundle = remade(tiny_bundle, tmp_path / "knows.onnx", training=training)
     code, out = exported(bundle, crop_set, tmp_path)
     assert code == 65 and not out.exists()
     assert said in caplog.text

@@ -17,6 +17,7 @@ import msgspec
 import psutil
 import pytest
 from rigs import Rig, card_text, save_frame, save_model, tiny_card, tiny_graph, tiny_weights, until
+from test_flask_sessions import save_labelled
 
 from parfocal.cli import main
 from parfocal.replay_images import source_at
@@ -285,6 +286,54 @@ def test_pixel_sizes_of_a_data_set_come_from_its_table(tiny_bundle: Path, tmp_pa
     assert again == {one["path"]: one for one in found.values()}
     said = {(one.um_per_px, one.um_per_px_from) for one in source_at(folder, 0.55).images}
     assert said == {(0.55, "argument")}
+
+
+def test_the_rig_says_how_it_is_replayed_and_the_command_what_is_other(
+    opposite: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(("F1_alpha_P3/a.png", "F1_alpha_P3/b.png", "large.png")):
+        save_frame(tmp_path / "in" / name, seed=seed, side_px=512 + 400 * (seed == 2))
+    config, sha256 = tmp_path / "rig.toml", hashlib.sha256(opposite.read_bytes()).hexdigest()
+    config.write_text(
+        f'rig = "ix50"\nstate_dir = "{tmp_path}/state"\n[limits]\nmax_pixels = 1000000\n'
+        f'[source]\nkind = "camera"\npath = "{tmp_path}/x"\num_per_px = 0.5\n'
+        '[source.camera]\ndevice = ["simulated", "IX50"]\n[flask]\nfolder_names = true\n'
+        f'close_after_h = 0.001\nrequired = ["note"]\n[verdict]\nhalf_width = 0.3\n'
+        f'[model]\nbundle = "{opposite}"\nsha256 = "{sha256}"\nshadow = "{tiny_bundle}"\n'
+    )
+    done = replay(tmp_path / "in", "-o", tmp_path / "own", "--config", config)
+    assert done.returncode == 65 and "too_large" in done.stdout, done.stderr
+    got = frames(tmp_path / "own")
+    assert {body["model"]["name"] for body in got} == {"opposite"}
+    assert {(b["image"]["um_per_px"], b["image"]["um_per_px_from"]) for b in got} == {
+        (0.5, "configuration")
+    }
+    assert [(b["flask"]["id"], b["flask"]["missing"]) for b in got] == [("F1", ["note"])] * 2
+    tables = rows(tmp_path / "own" / "journal.sqlite", "SELECT count(*) FROM shadow")
+    assert tables == [(0,)] and not (tmp_path / "state").exists()
+    more = ("--config", config, "--model", tiny_bundle, "--set", "limits.max_pixels=64000000")
+    done = replay(tmp_path / "in", "-o", tmp_path / "other", *more)
+    assert done.returncode == 0, done.stderr
+    assert [body["model"]["name"] for body in frames(tmp_path / "other")] == ["tiny"] * 3
+
+
+def test_seen_codes_open_flasks_in_a_replay_too(tiny_bundle: Path, tmp_path: Path) -> None:
+    save_labelled(tmp_path / "in" / "a.png", "F1|alpha|3", 1)
+    save_frame(tmp_path / "in" / "b.png", seed=2)
+    save_labelled(tmp_path / "in" / "c.png", "F2|alpha|4", 3)
+    save_frame(tmp_path / "in" / "d.png", seed=4)
+    more = ("--model", tiny_bundle, "--um-per-px", "0.44", "--set", "flask.qr=stage")
+    done = replay(tmp_path / "in", "-o", tmp_path / "out", *more)
+    assert done.returncode == 0, done.stderr
+    assert [b["flask"]["id"] for b in frames(tmp_path / "out")] == ["F1", "F1", "F2", "F2"]
+    closed = rows(tmp_path / "out" / "journal.sqlite", "SELECT id, closed_by FROM flask_session "
+                  "WHERE closed_at IS NOT NULL ORDER BY id")  # fmt: skip
+    assert closed == [("F1", "next flask"), ("F2", None)]
+    again = replay(tmp_path / "out", "-o", tmp_path / "again", *more)
+    assert again.returncode == 0, again.stderr
+    assert [b["flask"]["id"] for b in frames(tmp_path / "again")] == ["F1", "F1", "F2", "F2"]
+    sessions = rows(tmp_path / "again" / "journal.sqlite", "SELECT count(*) FROM flask_session")
+    assert sessions == [(2,)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rigs import Rig, save_frame, until
 
 from parfocal import schema
 from parfocal.client import BODIES
-from parfocal.reasons import SENTENCES, CellReason, FileReason, ObjectReason
+from parfocal.reasons import SENTENCES, CellReason, FileReason, GateReason, ObjectReason
 from parfocal.types import Header
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -22,7 +22,7 @@ def test_the_schema_in_the_repository_is_the_one_the_code_makes() -> None:
 
 
 def test_every_reason_code_has_a_sentence_in_the_schema() -> None:
-    codes = [*FileReason, *ObjectReason, *CellReason]
+    codes = [*FileReason, *ObjectReason, *CellReason, *GateReason]
     assert set(SENTENCES) == set(codes)
     assert set(schema.schema()["reasons"]) == {code.value for code in codes}
 

@@ -2,17 +2,24 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from parfocal.card import DetectorRules
 from parfocal.normalize import normalize
 from parfocal.prepare import CROP_PX
+from parfocal_export.cli import main as export
 from parfocal_export.question import golden_crops
 from parfocal_training import cropset
 from parfocal_training.augment import (
@@ -28,12 +35,25 @@ from parfocal_training.cli import main
 from parfocal_training.copies import Copies
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
+from parfocal_training.fit import Part
 from parfocal_training.model import config_of, initialized
 from parfocal_training.networks import trained_networks, weights_sha256
 from parfocal_training.normalize import normalize_with_margin
+from parfocal_training.recipe import SELF_LABEL
 from parfocal_training.reference import medoid_reference
+from parfocal_training.screen import Pace
+from parfocal_training.selflabel.cost import epochs_for
 from parfocal_training.selflabel.store import read_selflabelled
-from parfocal_training.train import answer, viewed
+from parfocal_training.selflabel.training import Plan, SelfLabel
+from parfocal_training.train import (
+    Epoch,
+    Labelled,
+    answer,
+    held_out_copies,
+    lca_of,
+    to_vary,
+    viewed,
+)
 
 CPU = torch.device("cpu")
 N = 6
@@ -192,23 +212,101 @@ def test_views_are_what_the_network_sees_of_a_crop_as_imaged() -> None:
     assert torch.allclose(lca, answer(model, raw, reference)[1], atol=1e-3)
 
 
+class Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the shape of every tensor that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(one.shape) for one in pytree.tree_leaves(out)
+                      if isinstance(one, torch.Tensor)}  # fmt: skip
+        return out
+
+
+def test_memory_does_not_grow_with_the_square_of_the_cells() -> None:
+    n, crop_set = 70, cells(70)
+    model = initialized(config_of("coarse", None, n, CROP_PX, 128, 32), seed=1)
+    crops, reference = Labelled.each_its_own(CPU, crop_set), medoid_reference(crop_set.crops)
+    material = to_vary(crops, SELF_LABEL, model.config, reference)
+    of = Copies.on(CPU, n, 10, 2, seed=3)
+    with Shapes() as shapes:
+        lca = lca_of(model, crops.crops, reference)
+        loss, accuracy = held_out_copies(
+            model, material, crops.labels, SELF_LABEL, reference, of, turn=0
+        )
+    assert lca.shape == (n, 96) and loss > 0 and 0 <= accuracy <= 1
+    assert (64, n) in shapes.seen and (n, n) not in shapes.seen
+
+
 def test_a_run_leaves_networks_that_others_can_use(
-    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crops: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = tmp_path / "slc"
     wanted = (str(crops), "-o", str(out), *QUICK, "--repeats", "2", "--copies", "5")
     assert main(["selflabel", *wanted, "--held-out", "1", "--json"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    first, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["epoch"]["number"] for line in lines[:-1]] == [1, 2, 3, 1, 2, 3]
+    plan = first["plan"]
+    assert (plan["networks"], plan["epochs"], plan["copies_seen"]) == (2, 3, 12)
+    assert plan["seconds"] > 0
+    assert [line["left"]["at_most"] for line in lines[:-1]] == [
+        False
+    ] * 6  # every pass is asked for
     done = read_selflabelled(out)
     assert done.n_cells == N and done.config.classes == N
-    assert [one.copies_seen for one in done.repeats] == [18, 18]
+    assert [one.copies_seen for one in done.repeats] == [12, 12]  # batches of 4 of 6 cells
     assert not any(one.reached for one in done.repeats)
+    ends = [lines[place]["epoch"]["val_accuracy"] for place in (2, 5)]
+    assert [one.last_pass for one in done.repeats] == ends
     one, two = trained_networks(out)
     assert one.weights_sha256 == weights_sha256(out / "repeat-1" / "model.safetensors")
     assert one.weights_sha256 != two.weights_sha256
     assert one.pixels.um_per_px == 0.44 and one.model.config.lca_values == 96
     assert (out / "curves.png").stat().st_size > 1000
+    about = ("--name", "x", "--model-version", "1", "--licence", "MIT")
+    assert export([str(out), "-o", str(tmp_path / "model.onnx"), *about]) == 65
+    assert "are no classifiers" in caplog.text and "fit --set self_labels=0.5" in caplog.text
+
+
+@pytest.mark.parametrize("asked", [("--set", "network=paper"), ("--recipe", "paper")])
+def test_the_papers_network_learns_a_class_a_cell(
+    crops: Path, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    wanted = (str(crops), "-o", str(tmp_path / "slc"), *QUICK, "--repeats", "1", *asked)
+    assert main(["selflabel", *wanted, "--copies", "2", "--held-out", "1", "--epochs", "1"]) == 0
+    (one,) = trained_networks(tmp_path / "slc")
+    shape = one.model.config
+    assert (shape.classes, shape.maps, shape.shrink) == (N, (32,) * 6, 1)
+    raw = torch.from_numpy(cells().crops)
+    logits, lca = answer(one.model, raw, one.pixels.reference_distribution())
+    assert logits.shape == (N, N) and lca.shape == (N, 288)
+
+
+def test_precision_settles_by_the_device_unless_it_is_asked_for() -> None:
+    assert SELF_LABEL.on("cuda").precision == "bf16"
+    assert SELF_LABEL.on("cpu").precision == "f32"
+    asked = msgspec.structs.replace(SELF_LABEL, precision="f32")
+    assert asked.on("cuda") is asked
+
+
+def test_training_in_bf16_leaves_a_network_in_f32(crops: Path, tmp_path: Path) -> None:
+    wanted = (str(crops), *QUICK, "--repeats", "1", "--copies", "2", "--held-out", "1")
+    for name in ("bf16", "auto"):
+        out = ("-o", str(tmp_path / name))
+        assert main(["selflabel", *wanted, *out, "--precision", name, "--epochs", "1"]) == 0
+    half, full = (read_selflabelled(tmp_path / name) for name in ("bf16", "auto"))
+    assert (half.recipe.precision, full.recipe.precision) == ("bf16", "f32")  # auto on the CPU
+    assert half.repeats[0].weights_sha256 != full.repeats[0].weights_sha256
+    (network,) = trained_networks(tmp_path / "bf16")
+    assert {one.dtype for one in network.model.parameters()} == {torch.float32}
 
 
 def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
@@ -222,7 +320,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
 
     def interrupted(value: object) -> None:
         passes.append(value)
-        if len(passes) == 2:
+        if len(passes) == 3:  # the plan is said first
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -237,6 +335,57 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(
     assert whole == resumed
 
 
+def test_the_time_of_a_training_is_that_of_all_its_sessions(tmp_path: Path) -> None:
+    crop_set, recipe = cells(), msgspec.structs.replace(SELF_LABEL, epochs=3, batch=4)
+    plan = Plan(
+        code_version="0",
+        recipe=recipe,
+        copies=3,
+        held_out=1,
+        target_accuracy=1.0,
+        repeats=1,
+        seed=1,
+        crops_sha256="0",
+        device="cpu",
+    )
+
+    def session(begun_s: int) -> SelfLabel:
+        clock = count(begun_s)  # a second passes between two looks
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        return SelfLabel(
+            crop_set, tmp_path / "out", plan, CPU, lambda: now, lambda: float(next(clock))
+        )
+
+    first = session(0).run(resume=False)
+    assert [next(first)[1].number for _ in range(2)] == [1, 2]
+    first.close()
+    assert [epoch.number for _, epoch in session(5000).run(resume=True)] == [3]
+    (one,) = read_selflabelled(tmp_path / "out").repeats
+    assert (one.epochs, one.seconds) == (3, 3.0)
+
+
+def test_time_left_is_at_most_until_a_network_is_finished() -> None:
+    def after(pace: Pace, part: int, epoch: int) -> str:
+        known = Epoch(epoch, 10, 1.0, 0.5, None, None)
+        return str(pace.left(Part(f"repeat-{part + 1}", part, 3, 5, 5), known))
+
+    clock = count()  # an epoch takes a second
+    pace = Pace(lambda: float(next(clock)), may_end_early=True)
+    assert [after(pace, 0, epoch) for epoch in (1, 2)] == ["at most 0:29", "at most 0:28"]
+    assert after(pace, 0, 4) == "at most 0:26"
+    assert after(pace, 1, 1) == "0:07"  # as the first: 3 epochs of this one and 4 of the next
+    assert after(pace, 1, 5) == "at most 0:09"
+    steady = count()
+    assert after(Pace(lambda: float(next(steady))), 0, 1) == "0:29"
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs"), [(500, 600), (986, 305), (1069, 281), (1100, 273), (2208, 1341), (4000, 1815)]
+)
+def test_few_cells_get_more_passes_and_so_do_many(n: int, epochs: int) -> None:
+    assert epochs_for(SELF_LABEL, n) == epochs
+
+
 def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> None:
     few = cells(4)
     few.crops[:] = np.stack([np.roll(few.crops[0], 9 * i, 0) // (i + 1) for i in range(4)])
@@ -249,7 +398,24 @@ def test_cells_are_learned_and_training_stops_at_the_target(tmp_path: Path) -> N
     assert main(["selflabel", str(tmp_path / "crops"), "-o", out, *options, "--json"]) == 0
     (one,) = read_selflabelled(tmp_path / "out").repeats
     assert one.reached and one.epochs < 400
+    assert one.last_pass is not None and one.last_pass >= 0.9
     assert one.accuracy >= 0.5  # of copies that are normalized as the daemon does; chance is 0.25
+
+
+def test_a_target_of_one_asks_for_every_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlike = cells(2)
+    unlike.crops[:] = unlike.crops[:1]
+    unlike.crops[1, 60:160, 60:160] = 0
+    cropset.save(unlike, tmp_path / "crops")
+    options = ["--epochs", "60", "--repeats", "1", "--threads", "1", "--target", "1"]
+    assert main(["selflabel", str(tmp_path / "crops"), "-o", str(tmp_path / "out"), *options]) == 0
+    (one,) = read_selflabelled(tmp_path / "out").repeats
+    said = capsys.readouterr().out
+    assert one.reached and one.epochs == 60
+    assert said.count("held out 100.0 %") > 1
+    assert "last pass: recognized of one held-out copy of each cell" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

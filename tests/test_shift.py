@@ -40,6 +40,7 @@ def test_the_score_is_the_excess_in_standard_deviations() -> None:
     spread_of_mean = math.sqrt(0.01**2 + 0.03**2 + 0.04**2 + 0.3**2 / 100)
     assert found.score == pytest.approx((0.62 - 0.5) / spread_of_mean)
     assert (found.flagged, found.threshold, found.n_cells) == (True, 1.9, 100)
+    assert found.false_alarm == RULE.false_alarm
     halves = shift([(50, 31.0), (50, 31.0)], RULE)
     assert halves is not None and halves.score > found.score  # two frames say more than one
 

@@ -85,4 +85,4 @@ def test_it_was_trained_by_the_command_that_its_description_gives(name: str) -> 
     parser = argparse.ArgumentParser()
     recipe_options(parser, FIELD.name)
     options, _ = parser.parse_known_args(shlex.split(command.split(" parfocal-train phen")[0]))
-    assert load(name).card.training.recipe == recipe_from(options).flat()
+    assert load(name).card.training.recipe == recipe_from(options, "cpu").flat()

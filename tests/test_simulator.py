@@ -26,13 +26,15 @@ from parfocal.simulator import (
     Truth,
     draw_flask,
 )
+from parfocal.simulator import __main__ as camera
 from parfocal.simulator.culture import Culture
+from parfocal.simulator.designs import planned
 from parfocal.simulator.lines import PHENOTYPES
 from parfocal.simulator.loop import Loop
 from parfocal.simulator.outline import area_and_centroid, draw_outline
 from parfocal.simulator.parameters import Plastic
 from parfocal.simulator.save import Kind, read_truth, save, truth_folder
-from parfocal.simulator.traits import Light
+from parfocal.simulator.traits import KINDS, Light
 
 SMALL = Rig(camera=Camera(width_px=720, height_px=560))
 GREEN = Fluorescence(labelled="HT1080")
@@ -209,6 +211,22 @@ def test_light_focus_and_plastic_do_not_know_the_type() -> None:
     ours = [draw_flask(np.random.default_rng(i), [(HEK293A, 1.0)], 60).traits for i in range(3)]
     theirs = [draw_flask(np.random.default_rng(i), [(HT1080, 1.0)], 60).traits for i in range(3)]
     assert ours == theirs
+
+
+@pytest.mark.parametrize("same", [(), ("light", "focus"), tuple(KINDS)])
+def test_flasks_are_alike_in_what_is_asked_for_and_else_as_they_were(same: tuple[str, ...]) -> None:
+    asked = ["folder", "--design", "varied", "--flasks", "3", "--seed", "4"]
+    options = camera.parser().parse_args([*asked, *(("--same", *same) if same else ())])
+    drawn = [one.flask for one in planned("varied", 3, 80.0, None, 4)]
+    found = [one.flask for one in camera.flasks_of(options)]
+    assert [one.seed for one in found] == [one.seed for one in drawn]
+    for kind, names in KINDS.items():
+        for name in names:
+            now, then = ([getattr(one.traits, name) for one in some] for some in (found, drawn))
+            assert now == ([now[0]] * 3 if kind in same else then)
+    assert {name for names in KINDS.values() for name in names} == set(
+        FlaskTraits.__dataclass_fields__
+    )
 
 
 def test_light_is_what_the_empty_frame_shows() -> None:

@@ -349,6 +349,7 @@ def test_scores_of_people_and_their_agreement(
     args = ["survey", "score", str(made / "key.json"), *map(str, files), "-o", str(out), "--json"]
     assert cli.main(args) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert cli.main(args) == 2  # a report that is there is not written over
     ben = next(line for line in lines if line.get("person") == "Ben" and line["part"] == 1)
     assert (ben["right"], ben["n"], ben["low"]) == (3, 4, pytest.approx(wilson(3, 4)[0]))
     part = next(line for line in lines if line.get("kind") == "within")
@@ -427,7 +428,6 @@ def write_network(trained_on: CropSet, folder: Path) -> None:
         groups=(),
         novelty=Novelty(mean="", precision="", d=0, scores=()),
         measured=measure(None, "flask", 1),
-        caveats=(),
     )
     write_checkpoint(done, model, folder)
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs import measured_card
 
 from parfocal.calibrate import softmax
+from parfocal_export import sentences
 from parfocal_training import figures
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.errors import DataError
@@ -37,10 +39,23 @@ def test_a_group_lies_in_one_fold_and_every_fold_is_used(data: st.DataObject) ->
     assert set(found) == set(range(folds))
 
 
+@pytest.mark.parametrize("folds", [4, 7, 10])
+def test_more_folds_than_the_rarest_class_has_groups_leave_every_class(folds: int) -> None:
+    groups = np.repeat(np.arange(10), 3)  # three groups of A, seven of B
+    labels = (groups > 2).astype(np.int64)
+    found = group_folds(labels, tuple(map(str, groups)), folds, 1, ("A", "B"))
+    assert set(found) == set(range(folds))
+    assert {len(set(found[groups == g])) for g in range(10)} == {1}
+    for fold in range(folds):
+        assert set(labels[found != fold]) == {0, 1}
+
+
 def test_too_few_groups_for_the_folds_is_said() -> None:
     labels = np.array([0, 0, 1, 1], np.int64)
-    with pytest.raises(DataError, match=r"B has 1 group.s., 2 folds need 2: give --folds 0"):
+    with pytest.raises(DataError, match=r"B has 1 group.s.: .* --folds 0 or add flasks"):
         group_folds(labels, ("a", "b", "c", "c"), 2, 0, ("A", "B"))
+    with pytest.raises(DataError, match="4 folds need 4 groups, there are 3: give --folds 3"):
+        group_folds(labels, ("a", "b", "c", "c"), 4, 0, ("A", "B"))
 
 
 def test_the_papers_interval() -> None:
@@ -162,7 +177,7 @@ def test_abstention_makes_accepted_cells_right_enough() -> None:
 
 
 def test_a_rate_that_refuses_most_cells_is_said_to() -> None:
-    said = measure(left_out(2000), "field", 0, error_rate=0.02).caveats
+    said = sentences.caveats(measured_card(measure(left_out(2000), "field", 0, error_rate=0.02)))
     assert any("More than half of all cells are refused" in caveat for caveat in said)
 
 
@@ -170,8 +185,9 @@ def test_few_groups_promise_nothing_and_say_so() -> None:
     cells = left_out(15)
     said = measure(cells, "flask", 0)
     assert said.abstention.guaranteed is False and said.shift is None
-    assert any("no guaranteed error rate (3 groups)" in caveat for caveat in said.caveats)
-    assert any("unlike the training are not noticed: 3 groups, 4" in c for c in said.caveats)
+    told = " ".join(sentences.caveats(measured_card(said)))
+    assert "no guaranteed error rate (3 groups)" in told
+    assert "unlike the training are not noticed: 3 groups, 4" in told
 
 
 def test_reliability_and_groups_are_those_of_the_cells() -> None:

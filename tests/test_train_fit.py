@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,20 +13,26 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from rigs import measured_card
 from safetensors import safe_open
 
+from parfocal.bundle import load
 from parfocal.card import DetectorRules
 from parfocal.prepare import CROP_PX
+from parfocal_export.cli import main as export
 from parfocal_export.question import golden_crops
+from parfocal_export.sentences import not_for
 from parfocal_training import cropset
 from parfocal_training.checkpoint import read_checkpoint
 from parfocal_training.cli import main
 from parfocal_training.cropset import CropIndex, CropRow, CropRules, CropSet
 from parfocal_training.dataset import Row
 from parfocal_training.errors import UsageError
+from parfocal_training.evaluate import measure
 from parfocal_training.fit import Fit, Plan, frames_of
+from parfocal_training.networks import trained_networks
 from parfocal_training.recipe import FIELD, RECIPES, Recipe
-from parfocal_training.seen import not_for, seen
+from parfocal_training.seen import seen
 
 PER_CLASS = 6
 QUICK = ("--epochs", "1", "--folds", "2", "--precision", "f32", "--threads", "1", "--device", "cpu")
@@ -105,21 +112,39 @@ def test_a_finished_fit_holds_a_checkpoint_measured_on_left_out_groups(finished:
     assert done.measured.confusion is not None
     assert sum(map(sum, done.measured.confusion.counts)) == 2 * PER_CLASS
     assert len(done.novelty.scores) == 2 * PER_CLASS
-    assert any("not on left-out flasks" in caveat for caveat in done.caveats)
     assert (finished / "reliability.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_finished_fit_says_what_it_has_seen_and_what_it_is_not_for(finished: Path) -> None:
-    shown = read_checkpoint(finished)[0].measured
+def test_a_model_says_what_it_has_seen_and_what_it_is_not_for(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.onnx"
+    said = ["--name", "m", "--model-version", "1", "--licence", "CC0-1.0"]
+    assert export([str(finished), "-o", str(out), *said]) == 0
+    shown = load(str(out)).card
     assert shown.seen is not None and shown.seen.cell_lines == {"A": 6, "B": 6}
     assert (shown.seen.groups, shown.seen.densities, shown.seen.simulated) == (6, {}, None)
     assert shown.per_group is not None and len(shown.per_group) == 6
     assert shown.abstention.guaranteed is False
+    assert any("not on left-out flasks" in caveat for caveat in shown.caveats)
+    assert "Trained on 12 crops from 6 groups (field)." in shown.caveats
     assert shown.not_for is not None
     text = " ".join(shown.not_for)
     assert "Cell lines other than A and B" in text
     assert "densities, passages and days matter" in text
     assert "only fields were left out" in text
+
+
+def test_a_fit_knows_the_crops_that_it_was_trained_on(finished: Path, crops: Path) -> None:
+    (network,) = trained_networks(finished)
+    mine = cropset.load(crops)
+    assert network.knows(mine)
+    assert not network.knows(mine.of(np.arange(3)))
+    replace = msgspec.structs.replace
+    kept = replace(mine.index.rows[0], image=replace(mine.index.rows[0].image, split="test"))
+    index = replace(mine.index, rows=(*mine.index.rows, kept))
+    with_test = CropSet(np.concatenate([mine.crops, mine.crops[:1]]), index)
+    assert network.knows(with_test)
 
 
 def described(number: int, density: str, passage: str) -> CropRow:
@@ -139,7 +164,8 @@ def test_what_was_seen_is_counted_in_order_and_bounds_the_use() -> None:
     assert list(known.densities.items()) == [("0.25", 1), ("0.5", 1), ("0.8", 1)]
     assert list(known.passages.items()) == [("9", 2), ("10", 1)]
     assert (known.pairs, known.simulated, known.detector) == ({"1": 3}, True, "external")
-    text = " ".join(not_for(crops, tested=True))
+    assert known.groups_of_lines == {"A": 2, "B": 1}
+    text = " ".join(not_for(measured_card(measure(None, "flask", 0), seen=known)))
     for sentence in (
         "Cells at densities that were not seen (0.25 to 0.8 were).",
         "Cells at passages that were not seen (9, 10 were).",
@@ -148,7 +174,7 @@ def test_what_was_seen_is_counted_in_order_and_bounds_the_use() -> None:
         "Claims about B beyond the one flask it was trained on.",
     ):
         assert sentence in text
-    assert "nothing was left out to measure it" in " ".join(not_for(crops, tested=False))
+    assert "nothing was left out to measure it" in text
     assert frames_of(crops, np.array([2, 0])) == ("sim-2.png", "sim-0.png")
     assert frames_of(drawn_set(), np.array([0])) == ()
 
@@ -272,7 +298,7 @@ def test_crops_kept_for_a_later_test_are_not_trained_on() -> None:
 
 FAULTS = [
     (["--folds", "1"], 2, "--folds 1 leaves nothing to train on"),
-    (["--folds", "4"], 65, "A has 3 group(s), 4 folds need 4"),
+    (["--folds", "7"], 65, "7 folds need 7 groups, there are 6: give --folds 6"),
     (["--device", "cuda"], 2, "this PyTorch finds no CUDA device"),
 ]
 
@@ -324,6 +350,61 @@ def test_ctrl_c_keeps_the_checkpoint(crops: Path, tmp_path: Path) -> None:
     assert b"--resume" in said
     with safe_open(last, "pt") as file:
         assert "parfocal.progress" in file.metadata()
+
+
+@pytest.mark.parametrize(("command", "resumes"), [("fit", True), ("pca", False)])
+def test_only_what_can_be_resumed_promises_it(
+    crops: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    command: str,
+    resumes: bool,
+) -> None:
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("parfocal_training.cropset.load", interrupted)
+    assert main([command, str(crops), "-o", str(tmp_path / "out")]) == 130
+    assert "interrupted" in caplog.text and ("--resume" in caplog.text) == resumes
+
+
+def no_memory() -> None:
+    raise MemoryError
+
+
+def no_gpu_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 1 GiB")
+
+
+@pytest.mark.parametrize(
+    ("grows", "said"),
+    [
+        (no_memory, "out of memory: free some"),
+        (no_gpu_memory, "(20.00 GiB more were asked for)"),
+        (lambda: torch.empty(10**15), "(4000000000000000 bytes more were asked for)"),
+        (lambda: np.empty(10**15), "(7.11 PiB more were asked for)"),
+    ],
+)
+def test_out_of_memory_is_one_sentence(
+    crops: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    grows: Callable[[], object],
+    said: str,
+) -> None:
+    monkeypatch.setattr("parfocal_training.cropset.load", lambda _: grows())
+    assert main(["fit", str(crops), "-o", str(tmp_path / "out")]) == 71
+    assert said in caplog.text and len(caplog.records) == 1
+
+
+def test_a_fault_of_the_program_is_not_called_one_of_memory(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parfocal_training.cropset.load", lambda _: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError):
+        main(["fit", str(crops), "-o", str(tmp_path / "out")])
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -14,6 +14,7 @@ from test_recorder import Desk, classified, prepared
 from parfocal.alarms import CLEAR_AFTER, SET_AFTER, Conditions, changes
 from parfocal.bundle import load
 from parfocal.card import Confusion, Metric, ShiftRule
+from parfocal.cli import main
 from parfocal.publish import FlaskAnswer, FlaskClose
 from parfocal.sidecar import DeclaredFlask
 from parfocal.types import Alarm, FlaskRef
@@ -147,10 +148,10 @@ def test_a_flask_as_declared_raises_no_alarm(desk: Desk) -> None:
     assert verdict["trend"]["n_passages"] == 0 and verdict["corrected"]["alpha"]["n"] == 160
 
 
-def keep_passages(desk: Desk, numbers: range) -> list[dict[str, Any]]:
+def keep_passages(desk: Desk, numbers: range, line: str = "alpha") -> list[dict[str, Any]]:
     """Flasks of three frames, closed one after the other; the trend in each last verdict."""
     for passage in numbers:
-        session = open_flask(desk, "alpha", passage)
+        session = open_flask(desk, line, passage)
         show(desk, session, "alpha", range(100 * passage, 100 * passage + 3))
         assert isinstance(desk.recorder.command(FlaskClose(f"close-{passage}")), FlaskAnswer)
     bodies = desk.rows("SELECT body FROM message WHERE topic = 'flask/test/' ORDER BY seq")
@@ -163,6 +164,30 @@ def test_earlier_passages_of_the_line_make_a_trend(desk: Desk) -> None:
     trends = keep_passages(desk, range(1, 6))
     assert [one["n_passages"] for one in trends] == [0, 1, 2, 3, 4]
     assert "cells per mm2" in trends[-1]["figures"]
+
+
+def test_a_line_is_the_same_however_it_is_written(desk: Desk) -> None:
+    keep_passages(desk, range(1, 3), "HEK-293A")
+    keep_passages(desk, range(3, 4), "HEK293")
+    (other,) = keep_passages(desk, range(4, 5), "hek 293a")
+    assert other["n_passages"] == 2
+    (nameless,) = keep_passages(desk, range(5, 6), "-")
+    assert nameless["n_passages"] == 0
+
+
+def test_a_history_says_what_it_leaves_out(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_passages(desk, range(1, 5))
+    config = tmp_path / "p.toml"
+    config.write_text(f'rig = "test"\nstate_dir = "{tmp_path}"\n')
+    history = ["flask", "history", "ALPHA", "--json", "--config", str(config)]
+    for last, shown, said in ((2, [3, 4], "2 older passages are not shown: --last 4"),
+                              (4, [1, 2, 3, 4], "")):  # fmt: skip
+        assert main([*history, "--last", str(last)]) == 0
+        out, err = capsys.readouterr()
+        assert [json.loads(one)["flask"]["passage"] for one in out.splitlines()] == shown
+        assert said in err and bool(said) == bool(err)
 
 
 def changed(desk: Desk, what: str) -> None:

@@ -1,17 +1,21 @@
-"""When a person is told that something is wrong with a flask, and when it is taken back.
+"""When a person is told that something is wrong with a flask or camera, and when it is over.
 
 A condition is looked at after every frame. It must hold after three frames in a row to be told and
 be gone after five in a row to be cleared, so that no single frame does either. It depends on the
 frames alone, not on how fast they came. What cannot be judged any more, because the cells have
-become strange, was not taken back. An alarm ends with its session.
+become strange, was not taken back. An alarm ends with its session. What is wrong with a camera has
+been looked at over time already (`parfocal.camera.watch`); its alarms outlive a restart.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
 from parfocal.advice import RECENT
+from parfocal.camera.watch import LOST
+from parfocal.camera.watch import Conditions as CameraConditions
 from parfocal.declared import LOOKS
 from parfocal.journal import Journal
 from parfocal.shift import shift_text
@@ -98,14 +102,47 @@ def _alarm(
 
 
 def _cleared(before: Alarm) -> Alarm:
+    said = f"flask {before.evidence['flask']}: {before.name.replace('_', ' ')} is over"
+    return _over(before, said)
+
+
+def _over(before: Alarm, text: str) -> Alarm:
     return Alarm(
         name=before.name,
         level="info",
         since_at=before.since_at,
-        text=f"flask {before.evidence['flask']}: {before.name.replace('_', ' ')} is over",
+        text=text,
         evidence=before.evidence,
         cleared=True,
     )
+
+
+def camera_changes(
+    told: Mapping[str, Alarm], conditions: CameraConditions, now_at: str
+) -> list[Alarm]:
+    """Alarms about the camera that are new, and those that are cleared.
+
+    Parameters
+    ----------
+    told : mapping
+        Last alarm of each name that subscribers were told.
+    conditions : mapping
+        What holds, and what is gone; of others nothing is known.
+    now_at : str
+        Time of the message.
+    """
+    out = []
+    for name, why in conditions.items():
+        before = told.get(name)
+        standing = before is not None and not before.cleared
+        if why and not standing:
+            out.append(
+                Alarm(name=name, level="warning", since_at=now_at, text=why, evidence={"why": why})
+            )
+        elif before and standing and not why:
+            over = f"{name.replace('_', ': ', 1).replace('_', ' ')} is over"
+            out.append(_over(before, "the camera is back" if name == LOST else over))
+    return out
 
 
 class Told:
@@ -118,11 +155,19 @@ class Told:
     def of(self, session: str) -> dict[str, Alarm]:
         """Last alarm of each name; add what is journaled."""
         if session not in self._known:
-            rows = self.journal.db.execute(
-                "SELECT body FROM message WHERE topic = ? "
-                "AND json_extract(CAST(body AS TEXT), '$.evidence.session') = ? ORDER BY tseq",
-                (f"alarm/{self.journal.rig}/", session),
-            )
-            alarms = (msgspec.json.decode(bytes(body), type=Alarm) for (body,) in rows)
-            self._known[session] = {alarm.name: alarm for alarm in alarms}
+            self._known[session] = self._journaled("$.evidence.session", session)
         return self._known[session]
+
+    @cached_property
+    def camera(self) -> dict[str, Alarm]:
+        """Last alarm of each name about the camera; add what is journaled."""
+        return self._journaled("$.name", "camera_*")
+
+    def _journaled(self, path: str, pattern: str) -> dict[str, Alarm]:
+        rows = self.journal.db.execute(
+            "SELECT body FROM message WHERE topic = ? "
+            "AND json_extract(CAST(body AS TEXT), ?) GLOB ? ORDER BY tseq",
+            (f"alarm/{self.journal.rig}/", path, pattern),
+        )
+        alarms = (msgspec.json.decode(bytes(body), type=Alarm) for (body,) in rows)
+        return {alarm.name: alarm for alarm in alarms}

@@ -98,7 +98,8 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True):
     """Whether cells called p sure are right in p of the cases, by bins of equal mass.
 
     `ece` is the expected calibration error with its 95 % interval; the Brier score (summed over
-    classes) and the log loss (nats) are given before and after the temperature.
+    classes) and the log loss (nats) are given without a temperature, and with one: each fold's
+    logits were divided by the temperature fitted to the other folds.
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -136,9 +137,9 @@ class ShiftRule(msgspec.Struct, frozen=True, kw_only=True):
     `frame_sd` of frames within a group (0 where frames were not told apart), `within_sd` of cells.
     `group_mean_sd` is the SD of a left-out group's mean: larger sets are taken to vary as much.
     A score above `threshold`, Student's one-sided quantile at n_groups - 1 degrees, flags; among
-    groups like the left-out ones that happens with probability `false_alarm`, and it did in
-    `observed_false_alarms` of them, each tested by the rule of the others. How often a strange
-    flask is noticed is not known.
+    groups like the left-out ones that happens with probability `false_alarm` if their means are
+    spread normally, and it did in `observed_false_alarms` of them, each tested by the rule of the
+    others. How often a strange flask is noticed is not known.
     """
 
     mean: float
@@ -158,12 +159,14 @@ class ShiftRule(msgspec.Struct, frozen=True, kw_only=True):
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What the final network was trained on; each value with its number of cells.
 
-    An empty table means that nobody recorded it; `simulated` is true where cells are known to be.
+    `groups_of_lines` counts the groups of each line. An empty table means that nobody recorded it;
+    `simulated` is true where cells are known to be.
     """
 
     cell_lines: dict[str, int]
     groups: int
     group_kind: str
+    groups_of_lines: dict[str, int] = {}
     densities: dict[str, int] = {}
     passages: dict[str, int] = {}
     days: dict[str, int] = {}

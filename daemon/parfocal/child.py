@@ -26,6 +26,11 @@ LAST_MOMENTS_S = 0.5
 """A child that has closed its socket gets this long to end by itself, which tells its status."""
 
 
+REAP_S = 1.0
+"""A killed child is gone within milliseconds, unless its driver or disk holds it in the kernel."""
+_unreaped: list[subprocess.Popen[bytes]] = []
+
+
 class ChildError(Exception):
     """The child died, hung or broke the protocol; the parent has killed it."""
 
@@ -57,6 +62,7 @@ class Child:
         nice: int = 0,
     ) -> None:
         self.name = name or module
+        _unreaped[:] = [process for process in _unreaped if process.poll() is None]
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments]
@@ -149,6 +155,11 @@ class Child:
         self._asked_s = None
         return answer
 
+    @property
+    def gone(self) -> bool:
+        """Whether its process has ended."""
+        return self._process.poll() is not None
+
     def seconds_left(self) -> float | None:
         """Time until the deadline of the open request; None when idle."""
         if self._asked_s is None:
@@ -187,10 +198,17 @@ class Child:
         return ChildError(f"{self.name} {what}{how}")
 
     def close(self) -> None:
-        """Kill the child and free its socket; a second call does nothing."""
+        """Kill the child and free its socket; a second call does nothing.
+
+        One that the kernel does not let go is left behind, and reaped when another is started.
+        """
         self._process.kill()
-        self._process.wait()
         self._socket.close()
+        try:
+            self._process.wait(0.0 if self._process in _unreaped else REAP_S)
+        except subprocess.TimeoutExpired:
+            if self._process not in _unreaped:
+                _unreaped.append(self._process)
         self._asked_s = None
 
 

@@ -125,13 +125,17 @@ class FlaskRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         A flask is not opened without these; one that is declared without them is flagged.
     close_after_h : float
         Hours without a frame after which a session is closed; 0 never does.
-    qr : bool
-        Whether a QR code in an image declares its flask.
+    qr : bool or "stage"
+        Whether a QR code in an image declares its flask. stage: it does what a hand scanner does,
+        so that the images after it are of that flask too.
+    folder_names : bool
+        Whether a folder named like F12_HT1080_P7 declares the flask of the images in it.
     """
 
     required: tuple[Literal["cell_line", "passage", "note"], ...] = ()
     close_after_h: float = 12.0
-    qr: bool = False
+    qr: bool | Literal["stage"] = False
+    folder_names: bool = False
 
 
 class VerdictRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,7 +23,7 @@ from parfocal.phenotypes import phenotypes_text
 from parfocal.reader import Prepared, Refused
 from parfocal.reasons import SENTENCES
 from parfocal.shift import shift_text
-from parfocal.types import Alarm, Beat, FlaskRef, FlaskVerdict, FrameResult
+from parfocal.types import Alarm, Beat, CameraBeat, FlaskRef, FlaskVerdict, FrameResult
 
 PROGRESS_FROM = 4
 """Fewer images than this are done before a progress bar could be read."""
@@ -190,7 +190,18 @@ def state_text(beat: Beat) -> Text:
     files = ", ".join(f"{n} {state}" for state, n in sorted(beat.files.items())) or "none"
     why = f" ({'; '.join(beat.reasons)})" if beat.reasons else ""
     line = f"{beat.state}{why}  {beat.provider}  {beat.queue_depth} waiting  files: {files}"
-    return Text(line, style=style)
+    text = Text(line, style=style)
+    if beat.camera:
+        text.append(f"\n{camera_line(beat.camera)}", style="none")
+    return text
+
+
+def camera_line(camera: CameraBeat) -> str:
+    """What the camera did, and what its gate says of the view."""
+    line = f"camera: {camera.frames} frames, {camera.kept} kept, {camera.dropped} dropped"
+    more = {"overflows": camera.overflows, "losses": camera.losses}
+    line += "".join(f", {n} {what}" for what, n in more.items() if n)
+    return f"{line}; {SENTENCES[camera.view]}" if camera.view else line
 
 
 def lines(events: Iterable[Event]) -> Iterator[str]:

@@ -172,6 +172,7 @@ class Daemon:
         camera.step(self.source.depth, session)
         if camera.fault != before:
             self._next_beat_s = 0.0  # a lost camera must not wait for the next beat
+        self.recorder.camera(camera.conditions)
 
     def _wait(self) -> None:
         poller = select.poll()
@@ -236,7 +237,8 @@ class Daemon:
             um_per_px=source.um_per_px,
             rules=self.bundle.card.prepare.pixels,
             settled_long=claim.settled_long,
-            flask_code=self.settings.flask.qr,
+            flask_code=bool(self.settings.flask.qr),
+            folder_names=self.settings.flask.folder_names,
             cpu_limit_s=limits.read_cpu_s,
         )
 
@@ -264,7 +266,7 @@ class Daemon:
         if self.recorder.changed(self.source, job.claim, prepared):
             self._free_slots.append(job.slot)
             return
-        job.prepared = prepared
+        job.claim, job.prepared = self.recorder.scanned(self.source, job.claim, prepared)
         self._prepared.append(job)
 
     def _reader_lost(self, fault: WorkerFault) -> None:
@@ -387,6 +389,7 @@ class Daemon:
             dropped=self.camera.counts.dropped if self.camera else 0,
             uptime_s=now - self._started_s,
             files=self.source.files.counts(),
+            camera=self.camera.beat if self.camera else None,
         )
         self.recorder.publisher.beat(beat)
         self.notifier.alive()

@@ -157,6 +157,11 @@ class FileTable:
         )
         return self._set(known, FileState.DONE)
 
+    def give(self, known: Known, session: str | None) -> Known:
+        """A file that waits belongs to this session."""
+        self.journal.db.execute("UPDATE file SET session = ? WHERE id = ?", (session, known.id))
+        return self.at(known.path)
+
     def read_as(self, known: Known, signature: Signature) -> Known:
         """What the file was when it was read, which may be later than when it was seen."""
         self.journal.db.execute(

@@ -9,7 +9,7 @@ goes on where the last process died.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parfocal.files import FileState, FileTable, Known, Signature
@@ -31,10 +31,14 @@ MAX_CRASHES = 4
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file whose turn has come. `settled_long`: it stood still for `LONG_SETTLE_S`."""
+    """A file whose turn has come. `settled_long`: it stood still for `LONG_SETTLE_S`.
+
+    `live` false: it was there when the service started, so nobody knows which flask was there then.
+    """
 
     known: Known
     settled_long: bool
+    live: bool = True
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class _Pending:
     known: Known
     since_s: float
     seen_s: float
+    live: bool = True
 
 
 class FolderSource:
@@ -153,7 +158,8 @@ class FolderSource:
         elif not entry.named:
             self._refuse(known, FileReason.UNREADABLE, NOT_UTF8)
         else:
-            self._pending[entry.path] = _Pending(known, scan.at_s, scan.at_s)
+            live = self._first_scan_done
+            self._pending[entry.path] = _Pending(known, scan.at_s, scan.at_s, live)
 
     def _recalled(self, path: str) -> Known | None:
         known = self.files.find(path)
@@ -184,7 +190,8 @@ class FolderSource:
                 with self.journal.transaction():
                     pending.known = self._keep(self.files.claim(known))
                 self._retry_s.pop(known.path, None)
-                return Claim(pending.known, pending.seen_s - pending.since_s >= LONG_SETTLE_S)
+                still_s = pending.seen_s - pending.since_s
+                return Claim(pending.known, still_s >= LONG_SETTLE_S, pending.live)
         return None
 
     def next_wake_s(self) -> float | None:
@@ -201,6 +208,15 @@ class FolderSource:
             pending.since_s = pending.seen_s = self.clock()
         self._keep(self.files.read_as(claim.known, signature))
         self.scanner.hint(os.path.dirname(claim.known.path))
+
+    def from_here(self, claim: Claim, session: str | None) -> Claim:
+        """Give this file to a session, and those after it that were of the same flask and wait."""
+        waiting, before = list(self._pending.values()), claim.known.session
+        start = waiting.index(self._pending[claim.known.path])
+        for pending in waiting[start:]:
+            if pending.live and pending.known.session == before:
+                pending.known = self._keep(self.files.give(pending.known, session))
+        return replace(claim, known=self._pending[claim.known.path].known)
 
     def done(self, claim: Claim, seq: int, sha256: str, session: str | None) -> None:
         """It was scored by message `seq`."""

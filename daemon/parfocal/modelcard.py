@@ -14,11 +14,12 @@ from parfocal.card import (
     GroupFigures,
     Metric,
     Phenotypes,
+    Reliability,
     Seen,
     ShiftRule,
 )
 from parfocal.intervals import wilson
-from parfocal.phenotypes import UNLIKE_ANY
+from parfocal.phenotypes import UNLIKE_ANY, default_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +219,25 @@ def _calibration(card: ClassifierCard) -> Section:
     if known is None:
         return Section(title, (f"{temperature}. This card has no reliability table.",))
     sentences = (
-        f"{temperature}, which takes the log loss from {known.log_loss_before:.3f} to "
+        f"{temperature}, fitted to all left-out cells. Tried fold by fold, each with what "
+        f"the other folds gave, this took the log loss from {known.log_loss_before:.3f} to "
         f"{known.log_loss:.3f} nats and the Brier score from {known.brier_before:.3f} to "
-        f"{known.brier:.3f}. What remains is a calibration error of {percent(known.ece)} "
-        f"({interval(known.ece_low, known.ece_high)}).",
+        f"{known.brier:.3f}: {_judged(known)}. The calibration error was then "
+        f"{percent(known.ece)} ({interval(known.ece_low, known.ece_high)}).",
     )
     rows = tuple(
         (percent(b.predicted), percent(b.observed), interval(b.low, b.high), str(b.n))
         for b in known.bins
     )
     return Section(title, sentences, ("is so sure", "was right", "95 % interval", "cells"), rows)
+
+
+def _judged(known: Reliability) -> str:
+    """Whether the temperature helped cells of other folds."""
+    steps = (known.log_loss - known.log_loss_before, known.brier - known.brier_before)
+    if max(steps) < 0:
+        return "that is better"
+    return "that is worse than without it" if min(steps) > 0 else "that is no clear gain"
 
 
 def _abstention(rule: Abstention) -> Section:
@@ -273,8 +283,9 @@ def _alarms(rule: ShiftRule, groups: tuple[GroupFigures, ...]) -> str:
     seen, named = rule.observed_false_alarms, [one.group for one in groups if one.flagged]
     names = f": {', '.join(named[:5])}{' and others' if len(named) > 5 else ''}" if named else ""
     return (
-        f"An ordinary {rule.group_kind} is called strange {percent(rule.false_alarm)} of the time "
-        f"by design. Of the {rule.n_groups} left out the rule of the others calls "
+        f"The limit is set so that {percent(rule.false_alarm)} of ordinary {rule.group_kind}s are "
+        f"called strange, which holds where their means are spread normally. Of the "
+        f"{rule.n_groups} left out the rule of the others calls "
         f"{round(seen.value * rule.n_groups)} strange ({percent(seen.value)}, "
         f"{interval(seen.low, seen.high)}){names}. How many strange ones it notices is not known."
     )
@@ -298,9 +309,17 @@ def _clusters(known: Phenotypes) -> str:
 
 
 def _named(known: Phenotypes) -> str:
-    if known.named_by:
-        return f"A person who looked at cells of each gave them their names: {known.named_by}."
-    return "Nobody has looked at them and named them yet: their names say nothing."
+    plain = default_names(len(known.names))
+    given = [name for name, was in zip(known.names, plain, strict=True) if name != was]
+    by = f": {known.named_by}" if known.named_by else "; who that was is not recorded"
+    if not given:
+        return "Nobody has looked at them and named them yet: their names say nothing."
+    if len(given) == len(plain):
+        return f"A person who looked at cells of each gave them their names{by}."
+    return (
+        f"A person who looked at cells of {', '.join(given)} gave these names{by}. The others have "
+        "not been named yet: their names say nothing."
+    )
 
 
 def _strange(known: Phenotypes) -> str:

@@ -20,6 +20,11 @@ MOST_NAMED = 3
 """Phenotypes that a line of text names; the rest are counted."""
 
 
+def default_names(k: int) -> tuple[str, ...]:
+    """What k phenotypes are called until a person names them; `phenotype 1` is the largest."""
+    return tuple(f"phenotype {j + 1}" for j in range(k))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
     """Where k clusters lie among q axes, and in a Gaussian mixture how wide they are.

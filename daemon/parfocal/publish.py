@@ -63,27 +63,33 @@ class FlaskOpen(
 class FlaskClose(
     msgspec.Struct, frozen=True, tag_field="op", tag="flask.close", forbid_unknown_fields=True
 ):
-    """Take the flask off the stage."""
+    """Take the flask off the stage, or close an open session by its id or its flask's name."""
 
     request_id: RequestId
+    flask: str = ""
 
 
 class FlaskShow(
     msgspec.Struct, frozen=True, tag_field="op", tag="flask.show", forbid_unknown_fields=True
 ):
-    """Which flask is on the stage."""
+    """Which flask is on the stage, or a session by its id, or the last one of a flask's name."""
 
     request_id: str = ""
+    flask: str = ""
 
 
 class FlaskAssign(
     msgspec.Struct, frozen=True, tag_field="op", tag="flask.assign", forbid_unknown_fields=True
 ):
-    """Give a scored image without a flask to one: a session, or the last one of a flask's name."""
+    """Give a scored image to a flask: a session, or the last one of a flask's name.
+
+    Without `move` only an image that has no flask.
+    """
 
     request_id: RequestId
     flask: str
     path: str
+    move: bool = False
 
 
 Request = ReplayRequest | ImageRequest | FlaskOpen | FlaskClose | FlaskShow | FlaskAssign
@@ -102,8 +108,8 @@ class End(msgspec.Struct, frozen=True, tag_field="op", tag="end"):
 class FlaskAnswer(msgspec.Struct, frozen=True, tag_field="op", tag="flask"):
     """The flask now on the stage (null: none) and the one just closed, if any.
 
-    To `flask.show` with an empty stage, the one closed last if a rule closed it; to `flask.assign`,
-    the flask that the image has now.
+    To `flask.show` with an empty stage, the one closed last if a rule closed it; to one with a
+    name, that flask, which may be closed; to `flask.assign`, the flask that the image has now.
     """
 
     flask: FlaskRef | None

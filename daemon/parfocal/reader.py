@@ -28,6 +28,7 @@ from parfocal.detectors import choose, started
 from parfocal.files import Signature
 from parfocal.flaskcode import CodeError, parse
 from parfocal.flaskcode import seen as seen_code
+from parfocal.flaskfolder import flask_of_folders
 from parfocal.images import ImageError, Limits, decode
 from parfocal.intake import RefusalError, blank_end, read_file
 from parfocal.pixelsize import TYPICAL_CELL_UM2
@@ -71,7 +72,8 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     where nothing nearer declares one. `rules` None asks for detection only. `ready_crop`: the image
     is itself one single-cell crop. `settled_long` false: the file changed a moment ago, so a blank
     end means that its writer reserved the space and is not done. `flask_code`: a QR code in the
-    image says which flask it shows, where neither sidecar nor folder does.
+    image says which flask it shows, where neither sidecar nor folder does. `folder_names`: a folder
+    named like F12_HT1080_P7 says it, where no sidecar or `parfocal-folder.toml` does.
     """
 
     path: str
@@ -87,6 +89,7 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     settled_long: bool = True
     want_masks: bool = False
     flask_code: bool = False
+    folder_names: bool = False
     thumbnail_px: int = THUMBNAIL_PX
     cpu_limit_s: int = 10
 
@@ -161,15 +164,32 @@ def scale_of(frame: Frame, near: Declared, request: ReadRequest) -> tuple[float,
     raise RefusalError(FileReason.NO_SCALE, "neither sidecar, folder, file nor configuration says")
 
 
+def around(request: ReadRequest) -> Declared:
+    """What is declared beside an image: by files, and where no file names a flask by folders.
+
+    Raises
+    ------
+    SidecarError
+        A declaration exists but is not understood.
+    """
+    near = declared(request.path, request.root)
+    if not request.folder_names or near.flask:
+        return near
+    return msgspec.structs.replace(near, flask=flask_of_folders(request.path, request.root))
+
+
 def coded(near: Declared, frame: Frame, gray: Gray) -> tuple[Declared, Frame]:
     """With the flask that a QR code in the image names; a code of something else is noted."""
     try:
         text = seen_code(gray)
-        return (msgspec.structs.replace(near, flask=parse(text)) if text else near), frame
+        flask = parse(text) if text else None
     except CodeError:
         note = "code_of_no_flask"
     except cv2.error:  # a fault of the search is no fault of the image
         note = "code_not_read"
+    else:
+        code = None if not text else "flask" if flask else "close"
+        return msgspec.structs.replace(near, flask=flask, code=code), frame
     return near, replace(frame, notes=(*frame.notes, note))
 
 
@@ -219,7 +239,7 @@ class Reader:
                     FileReason.INCOMPLETE, "its end is blank: still being written?", True
                 )
             with watch.time("decode"):
-                near = declared(request.path, request.root)
+                near = around(request)
                 frame = decode(data, Limits(request.max_pixels, request.max_bytes))
                 gray = to_gray(frame.pixels)
             if near.overlap_fault:

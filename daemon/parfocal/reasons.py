@@ -1,4 +1,4 @@
-"""The three closed sets of reason codes: why a file, a find or a cell has no answer.
+"""The four closed sets of reason codes: why a file, find or cell has no answer, a view no frame.
 
 Codes are part of the public contract: stable, lower case, one word or two. Each has one sentence
 that a person can act on. A code may be added in a minor release, never renamed.
@@ -45,7 +45,22 @@ class CellReason(StrEnum):
     UNLIKE_TRAINING = "unlike_training"
 
 
-SENTENCES: dict[FileReason | ObjectReason | CellReason, str] = {
+class GateReason(StrEnum):
+    """Why a frame of the camera was not taken."""
+
+    MOVING = "moving"
+    SETTLING = "settling"
+    OUT_OF_FOCUS = "out_of_focus"
+    FROZEN = "frozen"
+    DARK = "dark"
+    OVEREXPOSED = "overexposed"
+    WRONG_OBJECTIVE = "wrong_objective"
+    CHANGED_GAMMA = "changed_gamma"
+    BUBBLE_OR_MENISCUS = "bubble_or_meniscus"
+    ALREADY_SEEN = "already_seen"
+
+
+SENTENCES: dict[FileReason | ObjectReason | CellReason | GateReason, str] = {
     FileReason.EMPTY: "the file holds no bytes; save the image again",
     FileReason.INCOMPLETE: "the file ends before the data it declares; save or copy it again",
     FileReason.NOT_AN_IMAGE: "the content is no TIFF, BMP, PNG or JPEG, whatever its name says",
@@ -71,4 +86,18 @@ SENTENCES: dict[FileReason | ObjectReason | CellReason, str] = {
     ObjectReason.ALREADY_COUNTED: "it lies where an earlier field of the flask was counted",
     CellReason.LOW_CONFIDENCE: "no class is probable enough",
     CellReason.UNLIKE_TRAINING: "unlike the cells the model was trained on",
+    GateReason.MOVING: "the flask moves; stop to let it look",
+    GateReason.SETTLING: "the flask has just stopped; hold it still for a moment",
+    GateReason.OUT_OF_FOCUS: "nothing sharp is seen; focus on the cells, or move to some",
+    GateReason.FROZEN: "the camera sends one and the same picture; restart its live view",
+    GateReason.DARK: "hardly any light; switch the lamp on or expose longer",
+    GateReason.OVEREXPOSED: "the picture is too bright and has lost detail; dim the lamp or expose "
+    "shorter",
+    GateReason.WRONG_OBJECTIVE: "cells look much larger or smaller than before; put the first "
+    "objective back, or open a new flask session",
+    GateReason.CHANGED_GAMMA: "the camera now draws bright and dark differently; put its gamma or "
+    "contrast back, or open a new flask session",
+    GateReason.BUBBLE_OR_MENISCUS: "a bubble or the medium's edge bends the light; move away from "
+    "it",
+    GateReason.ALREADY_SEEN: "this place was taken before; push on to another",
 }

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import msgspec
 
 from parfocal.advice import HALF_WIDTH
-from parfocal.alarms import Told, changes
+from parfocal.alarms import Told, camera_changes, changes
 from parfocal.assigning import assign
 from parfocal.bundle import Bundle
+from parfocal.camera.watch import Conditions
 from parfocal.config import FlaskRules
 from parfocal.files import Signature
 from parfocal.folder import Claim, FolderSource
@@ -163,6 +164,31 @@ class Recorder:
             source.again(claim, FileReason.INCOMPLETE, "it changed before it was read")
         return True
 
+    def scanned(
+        self, source: FolderSource, claim: Claim, prepared: Prepared
+    ) -> tuple[Claim, Prepared]:
+        """Let a code in an image do what a hand scanner does, if the rig asks for that.
+
+        Returns the file as it belongs then. Files after it that wait belong with it: they were seen
+        before the code was read. A file from before the start opens nothing: its label is gone.
+        """
+        known, seen = claim.known, prepared.declared
+        scored = known.seq is not None and known.sha256 == prepared.sha256
+        if self.sessions.rules.qr != "stage" or not seen.code or not claim.live or scored:
+            return claim, prepared
+        try:
+            with self.journaled() as messages:
+                session, closed = self.sessions.scanned(seen.flask, known.session)
+                if closed:
+                    messages += self._verdict(closed)
+                claim = source.from_here(claim, session)
+        except SessionError as error:
+            with self.journaled() as messages:
+                messages.append(self._scan_alarm(known.path, str(error)))
+            return claim, prepared
+        told = msgspec.structs.replace(seen, flask=None, code=None)
+        return claim, msgspec.structs.replace(prepared, declared=told)
+
     def already_known(self, source: FolderSource, claim: Claim, prepared: Prepared) -> bool:
         """Whether these bytes have their result: the file was only touched, or is a copy."""
         known, status = claim.known, Signature(*prepared.status)
@@ -182,10 +208,18 @@ class Recorder:
         return True
 
     def flask_of(self, claim: Claim, prepared: Prepared) -> FlaskRef | None:
-        """Folder or sidecar first, then the flask that was open when the file was first seen."""
-        if prepared.declared.flask:
-            return self.sessions.declared(prepared.declared.flask)
-        session = claim.known.session
+        """Folder or sidecar first, then the flask that was open when the image came.
+
+        Of a camera frame that is the one in which it was taken, as its sidecar says, however late
+        its file is seen; of any other the one open when its file was first seen. Where a label
+        before the lens opens flasks, frames after it were taken before anybody had read it: then
+        the order of the files decides of all that came while the service ran.
+        """
+        declared = prepared.declared
+        if declared.flask:
+            return self.sessions.declared(declared.flask)
+        by_order = declared.session is None or (self.sessions.rules.qr == "stage" and claim.live)
+        session = claim.known.session if by_order else declared.session
         return self.sessions.get(session) if session else None
 
     def _file_alarm(self, claim: Claim, reason: FileReason, detail: str) -> Message:
@@ -200,6 +234,17 @@ class Recorder:
         log.warning("%s: %s (%s)", path, SENTENCES[reason], detail)
         return self.journal.append("alarm", alarm)
 
+    def _scan_alarm(self, path: str, fault: str) -> Message:
+        alarm = Alarm(
+            name="flask_not_opened",
+            level="warning",
+            since_at=iso(self.journal.now()),
+            text=f"the code in {os.path.basename(path)} changes nothing: {fault}",
+            evidence={"path": path, "detail": fault},
+        )
+        log.warning("%s", alarm.text)
+        return self.journal.append("alarm", alarm)
+
     def _overlap_alarm(self, path: str, fault: str) -> Message:
         alarm = Alarm(
             name="overlap_not_understood",
@@ -211,6 +256,20 @@ class Recorder:
         )
         log.warning("%s (%s)", alarm.text, fault)
         return self.journal.append("alarm", alarm)
+
+    # ------------------------------------------------------------------------------------- camera
+
+    def camera(self, conditions: Conditions) -> None:
+        """Store and tell what is newly wrong with the camera, and what is over."""
+        told = self.told.camera
+        news = camera_changes(told, conditions, iso(self.journal.now()))
+        if not news:
+            return
+        with self.journaled() as messages:
+            messages += [self.journal.append("alarm", alarm) for alarm in news]
+        for alarm in news:
+            log.warning("%s", alarm.text)
+            told[alarm.name] = alarm
 
     # ------------------------------------------------------------------------------------- flasks
 
@@ -265,7 +324,7 @@ class Recorder:
     def command(self, request: Command) -> Reply:
         """Carry out a flask command once, however often it is sent."""
         if isinstance(request, FlaskShow):
-            return self._stage(request.request_id)
+            return self._shown(request)
         before = self.journal.answered(request.request_id)
         if before is not None:
             reply: Reply = msgspec.json.decode(before, type=Reply)
@@ -280,8 +339,14 @@ class Recorder:
             return Error(str(error), request.request_id)
         return done
 
-    def _stage(self, request_id: str) -> FlaskAnswer:
-        """The flask on the stage; of an empty one, the flask that a rule took off it."""
+    def _shown(self, request: FlaskShow) -> Reply:
+        """The flask asked for, or that on the stage; of an empty one, whom a rule took off it."""
+        request_id = request.request_id
+        if request.flask:
+            try:
+                return FlaskAnswer(self.sessions.named(request.flask), None, request_id)
+            except SessionError as error:
+                return Error(str(error), request_id)
         current, last = self.sessions.current(), self.sessions.last_closed()
         by_rule = current is None and last is not None and last.closed_by == "rule"
         return FlaskAnswer(current, last if by_rule else None, request_id)
@@ -294,12 +359,13 @@ class Recorder:
             return FlaskAnswer(opened, closed, request.request_id)
         if isinstance(request, FlaskAssign):
             return self._assigned(request, messages)
-        return FlaskAnswer(None, self.sessions.close(), request.request_id)
+        closed = self.sessions.close(request.flask)
+        return FlaskAnswer(self.sessions.current(), closed, request.request_id)
 
     def _assigned(self, request: FlaskAssign, messages: list[Message]) -> FlaskAnswer:
         flask = self.sessions.named(request.flask)
-        self.verdicts.of(flask.session)  # counted before the frame is in the journal
-        message, result = assign(self.journal, request.path, flask)
+        message, result, before = assign(self.journal, request.path, flask, request.move)
         messages.append(message)
-        self.verdicts.of(flask.session).add(result)
+        for session in filter(None, (before, flask.session)):
+            self.verdicts.count(session, result)  # anew, because the frame is told again
         return FlaskAnswer(flask, None, request.request_id)

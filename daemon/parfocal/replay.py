@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from parfocal.client import Received
-from parfocal.config import DetectorChoice, FlaskRules, Model, Publish, Settings
+from parfocal.config import Publish, Settings
 from parfocal.config import Source as FolderSettings
 from parfocal.daemon import Daemon, Job, ModelUnusableError
 from parfocal.folder import Claim
@@ -28,7 +28,7 @@ from parfocal.reasons import FileReason
 from parfocal.replay_images import JOURNAL, Source, Stored
 from parfocal.replay_sessions import copy_sessions, restore
 from parfocal.replay_source import CHANGED, StoredSource
-from parfocal.types import Header
+from parfocal.types import Header, ScaleOrigin
 
 RIG = "replay"
 RESULTS = "results.jsonl"
@@ -136,14 +136,12 @@ class Replay(Daemon):
     # ------------------------------------------------------------------------------------- images
 
     def _request(self, claim: Claim, slot: int) -> ReadRequest:
-        one = self.stored.of(claim)
-        return msgspec.structs.replace(
-            super()._request(claim, slot),
-            path=one.path,
-            root=one.root,
-            um_per_px=one.um_per_px,
-            um_per_px_from="table" if one.um_per_px_from == "table" else "argument",
-        )
+        one, asked = self.stored.of(claim), super()._request(claim, slot)
+        asked = msgspec.structs.replace(asked, path=one.path, root=one.root)
+        if one.um_per_px is None:  # where the service looks too
+            return asked
+        whose: ScaleOrigin = "table" if one.um_per_px_from == "table" else "argument"
+        return msgspec.structs.replace(asked, um_per_px=one.um_per_px, um_per_px_from=whose)
 
     def _take_prepared(self, job: Job, prepared: Prepared) -> None:
         one = self.stored.of(job.claim)
@@ -170,9 +168,11 @@ class Replay(Daemon):
     def _close_declared(self) -> None:
         """Flasks that the folder declares have no more images."""
         if self.replayed.journal is None:
-            rows = self.journal.db.execute("SELECT session FROM flask_session ORDER BY opened_at")
-            for (session,) in rows.fetchall():
-                end = {"session": session, "closed_at": iso(self.journal.now())}
+            rows = self.journal.db.execute(
+                "SELECT session, closed_at FROM flask_session ORDER BY opened_at"
+            )
+            for session, closed_at in rows.fetchall():
+                end = {"session": session, "closed_at": closed_at or iso(self.journal.now())}
                 restore(self.journal, [end])
                 self._publish_last(session)
 
@@ -187,17 +187,17 @@ def as_before(prepared: Prepared, one: Stored) -> Prepared:
     return msgspec.structs.replace(
         prepared,
         um_per_px_from=one.um_per_px_from,
-        declared=msgspec.structs.replace(prepared.declared, flask=None),
+        declared=msgspec.structs.replace(prepared.declared, flask=None, session=None, code=None),
     )
 
 
-def settings_for(out: Path, model: Model, detector: str) -> Settings:
-    """The daemon's settings for a replay into a folder."""
-    return Settings(
+def settings_for(out: Path, rig: Settings) -> Settings:
+    """A rig's settings as they are for a replay into a folder: nobody hears it, nothing is idle."""
+    return msgspec.structs.replace(
+        rig,
         rig=RIG,
         state_dir=str(out),
-        source=FolderSettings(path=str(out), polled=True),
-        model=model,
-        detector=DetectorChoice(name=detector),
-        flask=FlaskRules(close_after_h=0),  # an old session has had no frame for long
+        source=FolderSettings(path=str(out), polled=True, um_per_px=rig.source.um_per_px),
+        model=msgspec.structs.replace(rig.model, shadow=""),
+        flask=msgspec.structs.replace(rig.flask, close_after_h=0),  # old ones had no frame for long
     )

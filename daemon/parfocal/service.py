@@ -86,6 +86,11 @@ def _settings(path: Path | None, overrides: tuple[str, ...]) -> Settings:
     settings = load(path, overrides)
     if not settings.source.path:
         raise ConfigError("source.path is not set: name the folder to watch")
+    if settings.source.kind == "camera" and settings.source.um_per_px is None:
+        raise ConfigError(
+            "source.um_per_px is not set, and a camera knows no pixel size: `parfocal camera snap` "
+            "a stage micrometre, and `parfocal scale` says it"
+        )
     return settings
 
 

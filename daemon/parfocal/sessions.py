@@ -1,7 +1,6 @@
 """Flask sessions: which flask is on the stage, and which session an image belongs to."""
 
 import logging
-import sqlite3
 import uuid
 from datetime import timedelta
 from typing import Literal
@@ -21,6 +20,16 @@ OPERATOR, DECLARED = "operator", "declared"
 
 class SessionError(Exception):
     """A flask command that cannot be carried out; the message says why."""
+
+
+def same(session: FlaskRef, flask: DeclaredFlask) -> bool:
+    """Whether a code is of a session's flask; what the code leaves out does not matter."""
+    line, passage = flask.cell_line, flask.passage
+    return (
+        session.id == flask.id
+        and line in (None, session.cell_line)
+        and passage in (None, session.passage)
+    )
 
 
 class Sessions:
@@ -81,18 +90,51 @@ class Sessions:
         closed = self.end(before, "next flask") if before else None
         return self._insert(flask, OPERATOR), closed
 
-    def close(self) -> FlaskRef:
-        """Take the flask off the stage.
+    def close(self, name: str = "") -> FlaskRef:
+        """Take the flask off the stage, or close the open session of this id or flask.
 
         Raises
         ------
         SessionError
-            None is open.
+            None is open, or the name is that of several.
         """
+        if name:
+            return self.end(self._open_one(name), "operator")
         current = self.current()
         if current is None:
             raise SessionError("no flask is open")
         return self.end(current, "operator")
+
+    def _open_one(self, name: str) -> FlaskRef:
+        found = self._some("(session = ?1 OR id = ?1) AND closed_at IS NULL", (name,))
+        if not found:
+            raise SessionError(f"flask '{name}' has no open session")
+        if len(found) > 1:
+            them = ", ".join(f"{one.session} since {one.opened_at}" for one in found)
+            raise SessionError(f"flask '{name}' has {len(found)} open sessions: name one of {them}")
+        return found[0]
+
+    def scanned(
+        self, flask: DeclaredFlask | None, session: str | None
+    ) -> tuple[str | None, FlaskRef | None]:
+        """What a label does that was seen while `session` was on the stage; None is CLOSE.
+
+        Returns the session that counts from there on, and the one that was closed.
+
+        Raises
+        ------
+        SessionError
+            The flask does not say everything that the rig requires.
+        """
+        then, current = session and self.get(session), self.current()
+        if flask is None:
+            on_stage = current is not None and current.session == session
+            return None, self.close() if on_stage else None
+        for known in (then, current):
+            if known and same(known, flask):  # a label is seen twice more easily than wanted
+                return known.session, None
+        opened, closed = self.open(flask)
+        return opened.session, closed
 
     def end(self, flask: FlaskRef, by: ClosedBy) -> FlaskRef:
         """Close a session, whichever way it was opened."""
@@ -167,14 +209,16 @@ class Sessions:
         by: str = "opened_at",
         way: Literal["ASC", "DESC"] = "DESC",
     ) -> FlaskRef | None:
+        return next(iter(self._some(where, values, f"{by} {way} LIMIT 1")), None)
+
+    def _some(
+        self, where: str, values: tuple[str | int | None, ...], order: str = "opened_at"
+    ) -> list[FlaskRef]:
         cursor = self.journal.db.execute(
             "SELECT id, session, cell_line, passage, opened_at, closed_at, note, "
-            f"closed_by FROM flask_session WHERE {where} ORDER BY {by} {way} LIMIT 1",
+            f"closed_by FROM flask_session WHERE {where} ORDER BY {order}",
             values,
         )
-        row: sqlite3.Row | tuple[object, ...] | None = cursor.fetchone()
-        if row is None:
-            return None
         names = [column[0] for column in cursor.description]
-        flask = FlaskRef(**dict(zip(names, row, strict=True)))
-        return msgspec.structs.replace(flask, missing=self._missing(flask) or None)
+        found = [FlaskRef(**dict(zip(names, row, strict=True))) for row in cursor]
+        return [msgspec.structs.replace(one, missing=self._missing(one) or None) for one in found]

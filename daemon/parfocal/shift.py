@@ -30,6 +30,7 @@ def shift(frames: Sequence[tuple[int, float]], rule: ShiftRule | None) -> Shift 
         flagged=score > rule.threshold,
         n_cells=n,
         group_kind=rule.group_kind,
+        false_alarm=rule.false_alarm,
     )
 
 

@@ -11,10 +11,12 @@ up to the watched root. The nearest wins, key by key:
     cell_line = "HeLa"
     passage = 7
 
-The sidecar of a frame that parfocal's camera child kept also says so, and where the frame lies on
-earlier ones of its flask, of the same size, with a table for each (`DeclaredOverlap`):
+The sidecar of a frame that parfocal's camera child kept also says so, which session of the stage
+it was taken in ("" when no flask was open), and where the frame lies on earlier ones of its flask,
+of the same size, with a table for each (`DeclaredOverlap`):
 
     source = "camera"
+    session = "6f1c0f0e-3a07-4a55-9a2e-0d1f7f3c9f10"
 
     [[overlap]]
     image = "20261123T101455.120000Z.png"  # as a path from here
@@ -73,6 +75,7 @@ class _Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     um_per_px: float | None = None
     acquired_at: datetime | None = None
     source: Literal["camera"] | None = None
+    session: str | None = None
     flask: DeclaredFlask | None = None
     overlap: Any = None
 
@@ -80,6 +83,8 @@ class _Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """What the declarations around one image say together; None where they say nothing.
 
+    `code`: a QR code in the image names the flask, or closes the one on the stage.
+    `session` is the one that was on the stage when a camera frame was taken, "" for none.
     `overlap_fault` says why the sidecar's overlaps are not understood; then `overlaps` is empty,
     and the image is one like any other.
     """
@@ -88,7 +93,9 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     um_per_px_from: Literal["sidecar", "folder"] | None = None
     acquired_at: str | None = None
     source: Literal["camera"] | None = None
+    session: str | None = None
     flask: DeclaredFlask | None = None
+    code: Literal["flask", "close"] | None = None
     overlaps: tuple[DeclaredOverlap, ...] = ()
     overlap_fault: str | None = None
 
@@ -114,6 +121,7 @@ def declared(image: str, root: str) -> Declared:
         um_per_px_from=whose if scale else None,
         acquired_at=_utc(own.acquired_at, found[0][0]) if own.acquired_at else None,
         source=own.source,
+        session=own.session,
         flask=flask,
         overlaps=overlaps,
         overlap_fault=overlap_fault,

@@ -4,6 +4,7 @@ import json
 
 import msgspec
 
+from parfocal.declared import class_of
 from parfocal.journal import Journal
 from parfocal.trend import Earlier
 from parfocal.types import FlaskRef, FlaskVerdict
@@ -27,7 +28,7 @@ class Passages:
         """
         if flask.session in self._known:
             return self._known[flask.session]
-        past = self.before(flask)
+        past = self.before(flask)[:MOST_PASSAGES]
         ways = self._ways([flask.session, *(one.flask.session for one in past)])
         own = ways.pop(flask.session, None)
         if own is None:  # without a frame it has no figures yet
@@ -51,22 +52,25 @@ class Passages:
         return ways
 
     def before(self, flask: FlaskRef) -> tuple[FlaskVerdict, ...]:
-        """Last totals of each earlier session of the same line, the newest first."""
+        """Last totals of each earlier session of the same line, the newest first.
+
+        Letters and digits decide whether it is the same line, as for the classes of a model.
+        """
         found: dict[str, FlaskVerdict] = {}
         for body in self._closed(flask):
             verdict = msgspec.json.decode(body, type=FlaskVerdict)
             found.setdefault(verdict.flask.session, verdict)
-        past = [verdict for verdict in found.values() if _before(verdict.flask, flask)]
-        return tuple(past[:MOST_PASSAGES])
+        return tuple(verdict for verdict in found.values() if _before(verdict.flask, flask))
 
     def _closed(self, flask: FlaskRef) -> list[str]:
-        if flask.cell_line is None:
-            return []
+        lines = self.journal.db.execute("SELECT DISTINCT cell_line FROM flask_session")
+        same = [line for (line,) in lines if line and class_of(flask.cell_line, (line,)) == 0]
         rows = self.journal.db.execute(
             "WITH told AS (SELECT tseq, CAST(body AS TEXT) AS body FROM message WHERE topic = ?) "
             "SELECT body FROM told WHERE json_extract(body, '$.open') = 0 "
-            "AND json_extract(body, '$.flask.cell_line') = ? ORDER BY tseq DESC",
-            (f"flask/{self.journal.rig}/", flask.cell_line),
+            "AND json_extract(body, '$.flask.cell_line') IN (SELECT value FROM json_each(?)) "
+            "ORDER BY tseq DESC",
+            (f"flask/{self.journal.rig}/", json.dumps(same)),
         )
         return [str(body) for (body,) in rows]
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from parfocal.reasons import CellReason, ObjectReason
+from parfocal.reasons import CellReason, GateReason, ObjectReason
 
 Gray = NDArray[np.uint8] | NDArray[np.uint16]
 """One-channel image, shape (h, w)."""
@@ -248,8 +248,9 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     """How much stranger cells are, taken together, than those of groups left out of training.
 
     `score`: their mean novelty above that of left-out groups, in standard deviations of such a
-    mean. Above `threshold` it is `flagged`, which also happens to the share of ordinary groups that
-    the model's card states. `group_kind` says what groups were (flask, field, image).
+    mean. Above `threshold` it is `flagged`, which also happens to the share `false_alarm` of
+    ordinary groups, by design; the model's card says what it was of those left out. `group_kind`
+    says what groups were (flask, field, image).
     """
 
     score: float
@@ -257,6 +258,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     flagged: bool
     n_cells: int
     group_kind: str
+    false_alarm: float | None = None
 
 
 class FrameResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -415,8 +417,30 @@ class FlaskVerdict(msgspec.Struct, frozen=True, kw_only=True):
 State = Literal["starting", "ready", "degraded", "stopping"]
 
 
+class CameraBeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A camera that parfocal drives: what its gate says now, and counts since the service started.
+
+    `view` is why the last frame was not taken; None when it was, when the gate goes by time, and
+    while no frame comes. `frames` were looked at, `kept` are files. `dropped` were made by the
+    camera and are none: nobody saw them, or a newer one replaced them before they were written; it
+    is the beat's own `dropped`. `overflows`: how often the camera's buffer was full. A buffer that
+    stops when it is full does not say what it missed: then one is counted, so `dropped` is the
+    least that it can be. `losses`: how often the camera was lost.
+    """
+
+    view: GateReason | None
+    frames: int
+    kept: int
+    dropped: int
+    overflows: int
+    losses: int
+
+
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
-    """The daemon's pulse, every second, never journaled: body of `parfocal.beat/1`."""
+    """The daemon's pulse, every second, never journaled: body of `parfocal.beat/1`.
+
+    `camera` is None where parfocal drives none.
+    """
 
     seq: int
     tseq: dict[str, int]
@@ -428,6 +452,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     uptime_s: float
     files: dict[str, int]
+    camera: CameraBeat | None = None
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):

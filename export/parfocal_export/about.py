@@ -11,7 +11,11 @@ OPTION_OF = {"name": "--name", "version": "--model-version", "licence": "--licen
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The content of an `--about` file (TOML); `name`, `version` and `licence` are needed."""
+    """The content of an `--about` file (TOML); `name`, `version` and `licence` are needed.
+
+    `caveats` and `not_for` are a person's own sentences; those that follow from figures come by
+    themselves. `keep`: a bundle that is measured also keeps the person's sentences that it has.
+    """
 
     name: str
     version: str
@@ -20,6 +24,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attribution: str = ""
     caveats: tuple[str, ...] = ()
     not_for: tuple[str, ...] = ()
+    keep: bool = True
 
 
 def read_about(path: Path | None, given: dict[str, str | None]) -> About:

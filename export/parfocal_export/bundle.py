@@ -14,6 +14,7 @@ from parfocal.normalize import normalize
 from parfocal_export.about import About
 from parfocal_export.graph import to_onnx
 from parfocal_export.question import golden_crops
+from parfocal_export.sentences import completed
 from parfocal_export.verify import check_parity, torch_answers
 from parfocal_training.checkpoint import Checkpoint
 from parfocal_training.model import ConvNet
@@ -62,9 +63,9 @@ def _golden(
 def make_card(
     checkpoint: Checkpoint, about: About, golden: Golden, created: datetime
 ) -> ClassifierCard:
-    """What the daemon and its users are told: measured by training, said by a person."""
+    """What the daemon and its users are told: said by a person, measured, and what follows."""
     measured = checkpoint.measured
-    return ClassifierCard(
+    card = ClassifierCard(
         name=about.name,
         version=about.version,
         licence=about.licence,
@@ -91,10 +92,11 @@ def make_card(
             metrics=measured.metrics,
         ),
         golden=golden,
-        caveats=(*about.caveats, *checkpoint.caveats),
+        caveats=about.caveats,
         reliability=measured.reliability,
         per_group=measured.per_group,
         shift=measured.shift,
         seen=measured.seen,
-        not_for=(*about.not_for, *(measured.not_for or ())) or None,
+        not_for=about.not_for,
     )
+    return completed(card)

@@ -13,20 +13,21 @@ from rich.console import Console
 from parfocal import __version__
 from parfocal.bundle import Bundle, BundleError, load, load_any
 from parfocal.card import ClassifierCard, DetectorCard, Phenotypes
-from parfocal_export.about import read_about
+from parfocal_export.about import About, read_about
 from parfocal_export.bundle import make_bundle
 from parfocal_export.detector import make_detector_bundle
-from parfocal_export.remeasure import remeasured
+from parfocal_export.remeasure import held_out, remeasured, source
+from parfocal_export.sentences import as_written
 from parfocal_training import cropset
 from parfocal_training.checkpoint import read_checkpoint
 from parfocal_training.detector.checkpoint import is_detector, read_detector
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_IO,
     DataError,
     TrainingError,
     UsageError,
+    exit_code,
     sentence,
 )
 from parfocal_training.networks import weights_sha256
@@ -53,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--licence", help="of the weights; goes before the file's")
     top.add_argument("--measure", type=Path, metavar="CROPS",
                      help="keep the weights of a bundle, and let these crops of flasks that it "
-                     "never saw decide its calibration, limits and figures")  # fmt: skip
+                     "never saw, those with split test where there are any, decide its "
+                     "calibration, limits and figures")  # fmt: skip
     top.add_argument("--error-rate", type=between_0_and_1, default=0.05, metavar="SHARE",
                      help="of --measure: share of a new group's cells that may be accepted and "
                      "wrong")  # fmt: skip
@@ -78,11 +80,15 @@ def export(options: argparse.Namespace, console: Console) -> None:
         )
     card: ClassifierCard | DetectorCard
     extra: dict[str, object]
+    kept: tuple[str, ...] = ()
+    proof = ""
     if options.measure:
-        crop_set = cropset.load(options.measure)
+        crop_set = held_out(cropset.load(options.measure))
         bundle = finished(options.checkpoint)
         data, card = remeasured(bundle, crop_set, about, options.error_rate, now)
-        what, extra, worst = " / ".join(card.classes), {"classes": card.classes}, 0.0
+        what, worst, kept = " / ".join(card.classes), 0.0, still_said(bundle.card, about)
+        extra = {"classes": card.classes, "kept": kept}
+        proof = f"its graph unchanged, measured on {len(crop_set)} crops of {source(crop_set)}"
     elif is_detector(options.checkpoint):
         detector, net = read_detector(options.checkpoint)
         data, card, worst = make_detector_bundle(detector, net, about, now)
@@ -99,16 +105,25 @@ def export(options: argparse.Namespace, console: Console) -> None:
     if options.json:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         return
-    proof = (
-        f"its graph unchanged, measured on {options.measure}"
-        if options.measure
-        else f"within {worst:.1g} of the trained network"
-    )
+    proof = proof or f"within {worst:.1g} of the trained network"
     console.print(
         f"{options.out}: {card.name} {card.version}, {what}, {len(data) / 1e6:.1f} MB, {proof}",
         soft_wrap=True,
     )
     console.print(f"sha256 {written.sha256}", soft_wrap=True)
+    for one in kept:
+        console.print(f"kept from the old card, see that it still holds: {one}", markup=False,
+                      soft_wrap=True)  # fmt: skip
+    if kept:
+        console.print("keep = false in --about FILE leaves such sentences out")
+
+
+def still_said(old: ClassifierCard, about: About) -> tuple[str, ...]:
+    """A person's sentences that the new card takes over from the old one."""
+    by_hand = as_written(old)
+    said = (*by_hand.caveats, *(by_hand.not_for or ()))
+    again = {*about.caveats, *about.not_for}
+    return tuple(one for one in said if about.keep and one not in again)
 
 
 def phenotypes_of(checkpoint: Path, folder: Path | None) -> Phenotypes | None:
@@ -153,9 +168,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted; nothing was written")
         return EXIT_INTERRUPTED
-    except (TrainingError, OSError) as error:
+    except (TrainingError, OSError, MemoryError, RuntimeError) as error:
+        code = exit_code(error)
+        if code is None:
+            raise
         if options.debug:
             log.exception("traceback")
         log.error("parfocal-export: %s", sentence(error))
-        return error.exit_code if isinstance(error, TrainingError) else EXIT_IO
+        return code
     return EXIT_DONE

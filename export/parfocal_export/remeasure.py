@@ -4,6 +4,7 @@ What a model can be trusted with depends on the laboratory. The crops of your ow
 the calibration, the limits of abstention, novelty and shift, and every figure of the card.
 """
 
+from collections import Counter
 from datetime import datetime
 
 import msgspec
@@ -18,6 +19,7 @@ from parfocal.classify import OnnxClassifier
 from parfocal.normalize import normalize
 from parfocal.types import Gray
 from parfocal_export.about import About
+from parfocal_export.sentences import as_written, completed, with_sentences
 from parfocal_training.cropset import CropSet
 from parfocal_training.crossvalidate import group_folds
 from parfocal_training.errors import DataError
@@ -37,18 +39,20 @@ def remeasured(
     """The bundle with the card that these crops give it; its graph is the same.
 
     Temperature and thresholds are fitted on all of the crops; the stated figures are those of each
-    part of them by what the other parts decide.
+    part of them by what the other parts decide. Sentences that follow from figures are made anew; a
+    person's stay, unless `about.keep` is false, and those of `about` come after them.
 
     Raises
     ------
     DataError
-        The crops were cut in another way, are of other lines, or were trained on.
+        The crops were cut in another way, are of other lines or of too few groups, or were
+        trained on.
     """
     check_fit(bundle.card, crop_set)
     left_out = answered(bundle, crop_set)
     kind = crop_set.index.group_kind
     measured = measure(left_out, kind, 0, error_rate, bundle.card.classes)
-    old = bundle.card
+    old = as_written(bundle.card) if about.keep else with_sentences(bundle.card, (), ())
     card = msgspec.structs.replace(
         old,
         name=about.name,
@@ -62,13 +66,26 @@ def remeasured(
         confusion=measured.confusion,
         novelty=msgspec.structs.replace(old.novelty, scores=thinned(left_out.distances)),
         training=msgspec.structs.replace(old.training, metrics=measured.metrics),
-        caveats=(*(about.caveats or old.caveats), *measured.caveats),
+        caveats=(*old.caveats, *about.caveats),
         reliability=measured.reliability,
         per_group=measured.per_group,
         shift=measured.shift,
-        not_for=about.not_for or old.not_for,
+        not_for=(*(old.not_for or ()), *about.not_for),
     )
+    card = completed(card)
     return with_card(bundle.data, card), card
+
+
+def held_out(crop_set: CropSet) -> CropSet:
+    """The crops that a fit leaves for a later test; all of a set in which none is set apart."""
+    test = np.flatnonzero([row.image.split == "test" for row in crop_set.index.rows])
+    return crop_set.of(test) if len(test) else crop_set
+
+
+def source(crop_set: CropSet) -> str:
+    """Which images these crops are of, in words."""
+    apart = all(row.image.split == "test" for row in crop_set.index.rows)
+    return f"{'the test images of ' if apart else ''}'{crop_set.index.data}'"
 
 
 def check_fit(card: ClassifierCard, crop_set: CropSet) -> None:
@@ -80,12 +97,20 @@ def check_fit(card: ClassifierCard, crop_set: CropSet) -> None:
         They cannot; the message says why.
     """
     rules, pixels = crop_set.index.rules, card.prepare.pixels
-    strange = sorted(set(crop_set.classes) - set(card.classes))
-    if strange or len(crop_set.classes) < 2:
+    groups = {(row.image.cell_line, row.image.group) for row in crop_set.index.rows}
+    of_line = Counter(line for line, _ in sorted(groups))
+    if set(of_line) - set(card.classes) or len(of_line) < 2:
         raise DataError(
-            f"the crops are of {', '.join(crop_set.classes)}, the model tells apart "
+            f"the crops are of {', '.join(of_line)}, the model tells apart "
             f"{', '.join(card.classes)}: give crops of these lines (parfocal-train crops "
             "--class-names OLD=NEW renames)"
+        )
+    single = [line for line, n in of_line.items() if n < 2]
+    if single:
+        kind = crop_set.index.group_kind
+        raise DataError(
+            f"the crops of {', '.join(single)} are of one {kind}: two of each line, or more, are "
+            "needed to measure a model"
         )
     differ = rules.differences(pixels)
     if differ:
@@ -129,7 +154,7 @@ def answered(bundle: Bundle, crop_set: CropSet) -> LeftOut:
         groups=crop_set.groups,
         distances=NoveltyScore(bundle.card.novelty, len(names)).distance(lca),
         images=() if ready else tuple(row.image.path for row in rows),
-        tested=f"test of the finished model on '{crop_set.index.data}', which it never saw,",
+        tested=f"test of the finished model on {source(crop_set)}, which it never saw,",
         among_others=None if moved is None else said(moved)[0].argmax(1),
     )
 

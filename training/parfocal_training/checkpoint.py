@@ -43,7 +43,6 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...]
     novelty: Novelty
     measured: Measured
-    caveats: tuple[str, ...]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +52,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     best_accuracy: float
     history: tuple[Epoch, ...]
+    seconds: float = 0.0
 
 
 def model_tensors(model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
@@ -91,7 +91,11 @@ def write_progress(state: TrainingState, plan: str, history: list[Epoch], path: 
                 tensors[f"optimizer.{kind}.{name}"] = value.detach().cpu().contiguous()
     tensors["generator"] = state.generator.get_state()
     header = Progress(
-        plan=plan, epoch=state.epoch, best_accuracy=state.best_accuracy, history=tuple(history)
+        plan=plan,
+        epoch=state.epoch,
+        best_accuracy=state.best_accuracy,
+        history=tuple(history),
+        seconds=state.seconds,
     )
     write_whole(path, save(tensors, {"parfocal.progress": msgspec.json.encode(header).decode()}))
 
@@ -123,6 +127,7 @@ def restore_progress(state: TrainingState, plan: str, path: Path) -> list[Epoch]
             state.optimizer.state[parameter][kind] = torch.empty_like(like).copy_(stored).detach()
     state.generator.set_state(tensors["generator"])
     state.epoch, state.best_accuracy = progress.epoch, progress.best_accuracy
+    state.seconds = progress.seconds
     return list(progress.history)
 
 
@@ -158,6 +163,12 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, ConvNet]:
     try:
         text = (folder / "checkpoint.json").read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (folder / "selflabel.json").exists():
+            raise DataError(
+                f"'{folder}' holds a self-label training, whose networks answer with the number of "
+                "a cell and are no classifiers: for classes and phenotypes from one network make "
+                "one with parfocal-train fit --set self_labels=0.5"
+            ) from error
         raise DataError(
             f"'{folder}' holds no finished training (no checkpoint.json): make one with "
             "parfocal-train fit, or finish it with --resume"
@@ -182,8 +193,12 @@ def decoded(text: str | bytes, kind: type[T], path: Path) -> T:
         ) from error
 
 
-def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
+def read_tensors(
+    path: Path, key: str, again: str = "train that part again"
+) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file, and what its header says under a key.
+
+    `again` is what the next run does once a damaged file was deleted.
 
     Raises
     ------
@@ -197,9 +212,7 @@ def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
     except FileNotFoundError as error:
         raise DataError(f"'{path}' does not exist: the checkpoint is incomplete") from error
     except SafetensorError as error:
-        raise DataError(
-            f"'{path}' is damaged ({error}): delete it to train that part again"
-        ) from error
+        raise DataError(f"'{path}' is damaged ({error}): delete it to {again}") from error
     if header is None:
         raise DataError(f"'{path}' was not written by parfocal-train (no {key} in its header)")
     return tensors, header

@@ -40,10 +40,10 @@ from parfocal_training.device import device_named
 from parfocal_training.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_IO,
     DataError,
     TrainingError,
     UsageError,
+    exit_code,
     sentence,
 )
 from parfocal_training.experiments import command as experiment
@@ -168,7 +168,8 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         raise UsageError("--folds 1 leaves nothing to train on: give 0 (none), or 2 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
-    device, recipe = device_named(options.device), recipe_from(options)
+    device = device_named(options.device)
+    recipe = recipe_from(options, device.type)
     plan = Plan(
         code_version=__version__,
         recipe=recipe,
@@ -191,7 +192,7 @@ def fit(options: argparse.Namespace, console: Console) -> None:
         for part, epoch in running.run(options.resume):
             _emit_epoch(part, epoch)
     else:
-        pace = screen.Pace(recipe.epochs, time.monotonic)
+        pace = screen.Pace(time.monotonic)
         with screen.shown_epochs(console, pace) as say:
             for part, epoch in running.run(options.resume):
                 say(part, epoch)
@@ -243,11 +244,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = COMMANDS.get(options.command) or options.run
         run(options, console)
     except KeyboardInterrupt:
-        log.error("interrupted; what trains goes on from its last epoch with --resume")
+        goes_on = "; what trains goes on from its last epoch with --resume"
+        log.error("interrupted%s", goes_on if "resume" in options else "")
         return EXIT_INTERRUPTED
-    except (TrainingError, OSError) as error:
+    except (TrainingError, OSError, MemoryError, RuntimeError) as error:
+        code = exit_code(error)
+        if code is None:
+            raise
         if options.debug:
             log.exception("traceback")
         log.error("parfocal-train: %s", sentence(error))
-        return error.exit_code if isinstance(error, TrainingError) else EXIT_IO
+        return code
     return EXIT_DONE

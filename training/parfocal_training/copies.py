@@ -113,8 +113,8 @@ class Copies:
     def of_pass(self, number: int) -> Tensor:
         """The copy of every cell that comes in this pass over the cells: (n,) int64.
 
-        Each run of `trained` passes shows every copy of every cell once, in an order of its own
-        for each cell.
+        In each run of `trained` passes it is every copy of every cell once, in an order of its own
+        for each cell; a cell that a pass leaves out misses the copy of that pass.
         """
         run, place = divmod(number, self.trained)
         rng = np.random.default_rng((self.seed, run))

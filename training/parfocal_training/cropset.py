@@ -133,8 +133,8 @@ class CropSet:
         """Without the crops whose `split` is `test`: those are for a test that comes later."""
         return self.of(np.flatnonzero([row.image.split != "test" for row in self.index.rows]))
 
-    def bare(self, chosen: NDArray[np.int64]) -> Gray:
-        """These crops without their margin: (m, crop_px, crop_px)."""
+    def bare(self, chosen: NDArray[np.int64] | slice) -> Gray:
+        """These crops without their margin: (m, crop_px, crop_px); a slice copies nothing."""
         return self.crops[(chosen, *self._within_margin)]
 
     def bare_masks(self, chosen: NDArray[np.int64]) -> Masks | None:
@@ -217,12 +217,16 @@ def _index(folder: Path) -> CropIndex:
 
 def _read(path: Path, sha256: str) -> NDArray[Any]:
     try:
-        data = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError as error:
         raise _no_crops(path.parent, error) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise DataError(f"'{path}' is not the file that crops.json describes: make the crops again")
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    with file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise DataError(
+                f"'{path}' is not the file that crops.json describes: make the crops again"
+            )
+        file.seek(0)
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
     return array
 
 

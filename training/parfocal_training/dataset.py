@@ -1,6 +1,7 @@
 """Data sets: a folder of images and what `flasks.csv`, or its folders, say about them."""
 
 import csv
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from parfocal_training.dataset_contradictions import flask_faults
+from parfocal_training.dataset_contradictions import field_name, flask_faults
 from parfocal_training.dataset_faults import (
+    MIXED,
     REQUIRED,
     Fault,
     Line,
@@ -19,6 +21,8 @@ from parfocal_training.dataset_faults import (
     table_faults,
 )
 from parfocal_training.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".tif", ".tiff", ".bmp", ".png", ".jpg", ".jpeg"})
 TEXT_COLUMNS = ("flask", "field", "pair", "density", "passage", "day", "fluorescence", "split")
@@ -184,22 +188,40 @@ def renamed(rows: Iterable[Row], names: Mapping[str, str]) -> tuple[Row, ...]:
     )
 
 
+def without_mixed(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows whose cells are of one line, with a warning of those left out; all if there is no other.
+
+    Nobody knows the line of a cell in a mixed flask: it is no example of one, and `mixed` no class.
+    """
+    rows = tuple(rows)
+    pure = tuple(row for row in rows if row.cell_line != MIXED)
+    if not pure or len(pure) == len(rows):
+        return rows
+    log.warning(
+        "%d images of mixed flasks are left out, for nobody knows the line of their cells: "
+        "parfocal-train experiment mixed takes them as they are",
+        len(rows) - len(pure),
+    )
+    return pure
+
+
 def grouped(
     rows: Iterable[Row], by: GroupBy = "auto", name_rule: str | None = None
 ) -> tuple[tuple[Row, ...], GroupKind]:
-    """Rows with their group, and what kind of thing a group is.
+    """Rows of one cell line each with their group, and what kind of thing a group is.
 
     `auto` takes the flask if every row has one, else the field, else what `name_rule` (its first
-    parenthesis; default `NAME_RULE`) finds in every file name. Groups by name are kept apart
-    between cell lines. A single image is a group only when asked: cells of one field are alike,
-    and a test on them would flatter.
+    parenthesis; default `NAME_RULE`) finds in every file name. A field is one of its flask, or,
+    where flasks are not known, of its line and folder; groups by name are kept apart between cell
+    lines. A single image is a group only when asked: cells of one field are alike, and a test on
+    them would flatter.
 
     Raises
     ------
     DataError
         The rows do not have what `by` asks for, or `auto` finds nothing.
     """
-    rows = tuple(rows)
+    rows = without_mixed(rows)
     wanted = ("name" if name_rule else by) if by == "auto" else by
     kinds = ("flask", "field", "name") if wanted == "auto" else (wanted,)
     for kind in kinds:
@@ -222,7 +244,7 @@ def _group(row: Row, kind: str, name_rule: str) -> str:
     if kind == "flask":
         return row.flask
     if kind == "field":
-        return "|".join(filter(None, (row.flask, row.field))) if row.field else ""
+        return field_name(lines_of([row])[0]) if row.field else ""
     if kind == "image":
         return row.path
     try:

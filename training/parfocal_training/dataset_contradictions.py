@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from parfocal_training.dataset_faults import MIXED, Fault, Line, error
 
@@ -90,10 +91,19 @@ def role_of(line: Line) -> str:
 
 def unit(line: Line) -> tuple[str, str]:
     """What must not be in training and test at once, and its name; empty if nothing is known."""
-    for kind in ("flask", "group", "field"):
+    for kind in ("flask", "group"):
         if line[kind]:
             return kind, line[kind]
-    return "", ""
+    return ("field", field_name(line)) if line["field"] else ("", "")
+
+
+def field_name(line: Line) -> str:
+    """A field's name in the whole data set: it is one of its flask, else of its line and folder."""
+    if line["flask"]:
+        return f"{line['flask']}|{line['field']}"
+    folders = PurePosixPath(line["path"]).parent.parts
+    where = (name for name in folders if name != line["cell_line"])
+    return "|".join((line["cell_line"], *where, line["field"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,19 +30,22 @@ THUMBNAIL_PX = 256
 
 @dataclass(slots=True, eq=False)
 class Looks:
-    """What was seen so far in the images of a data set; lists have one entry an image."""
+    """What was seen so far in the images of a data set; `rows` has one entry an image.
+
+    `files` are all files that were read, fluorescence too: the row, with the file's path, and its
+    SHA-256.
+    """
 
     faults: list[Fault] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    sha256s: list[str] = field(default_factory=list)
+    files: list[tuple[Row, str]] = field(default_factory=list)
     levels: Levels = field(default_factory=dict)
     samples: dict[str, list[Gray]] = field(default_factory=lambda: defaultdict(list))
     sizes: Counter[tuple[int, int, str]] = field(default_factory=Counter)
 
-    def add(self, row: Row, gray: Gray, sha256: str, sampled: bool) -> None:
+    def add(self, row: Row, gray: Gray, sampled: bool) -> None:
         """An image that could be read, (h, w)."""
         self.rows.append(row)
-        self.sha256s.append(sha256)
         h, w = gray.shape
         self.sizes[w, h, str(gray.dtype)] += 1
         add_levels(self.levels, (row.cell_line, group_name(row)), gray)
@@ -57,15 +61,16 @@ def group_name(row: Row) -> str:
 def look(folder: Path, rows: Iterable[Row], sampled: frozenset[str], looks: Looks) -> Iterator[Row]:
     """Each row once its image is in `looks`; fluorescence is decoded too, and only that."""
     for row in rows:
-        gray = _read(folder, row.path, looks)
+        gray = _read(folder, row, looks)
         if gray is not None:
-            looks.add(row, *gray, row.path in sampled)
+            looks.add(row, gray, row.path in sampled)
         if is_there(folder, row.fluorescence):
-            _read(folder, row.fluorescence, looks)
+            _read(folder, msgspec.structs.replace(row, path=row.fluorescence), looks)
         yield row
 
 
-def _read(folder: Path, path: str, looks: Looks) -> tuple[Gray, str] | None:
+def _read(folder: Path, row: Row, looks: Looks) -> Gray | None:
+    path = row.path
     try:
         frame, sha256 = read_frame(folder / path)
     except (ImageError, OSError) as fault:
@@ -73,12 +78,14 @@ def _read(folder: Path, path: str, looks: Looks) -> tuple[Gray, str] | None:
         text = f"{path!r} cannot be read as an image ({why})"
         looks.faults.append(Fault(code="unreadable", text=text, severity="error", path=path))
         return None
-    return to_gray(frame.pixels), sha256
+    looks.files.append((row, sha256))
+    return to_gray(frame.pixels)
 
 
 def content_faults(looks: Looks) -> tuple[Fault, ...]:
     """Files that cannot be read, that come twice, or that have two depths."""
-    twice = copies(lines_of(looks.rows), looks.sha256s)
+    lines = lines_of(row for row, _ in looks.files)
+    twice = copies(lines, (sha256 for _, sha256 in looks.files))
     return (*looks.faults, *(error("duplicate", one.text) for one in twice), *_depths(looks))
 
 

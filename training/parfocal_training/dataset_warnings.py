@@ -38,6 +38,7 @@ def data_warnings(
         *_without_flask(rows),
         *_one_flask(mine),
         *_densities(mine),
+        *_pairs(mine),
         *_one_group_in_split(mine),
         *(_few_images(mine) if n_cells is None else _few_cells(n_cells)),
     )
@@ -106,6 +107,26 @@ def _apart(some: set[str], others: set[str]) -> bool:
     if len(low) < len(a) or len(high) < len(b):
         return not some & others
     return max(low) < min(high) or max(high) < min(low)
+
+
+def _pairs(rows: Sequence[Row]) -> Iterator[Fault]:
+    """Pairs are flasks of all lines grown side by side; experiments take them for all or none."""
+    of_pair: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        of_pair[row.pair].append(row)
+    without = of_pair.pop("", [])
+    if without and of_pair:
+        text = (
+            f"{len(without)} of {len(rows)} images have no pair (first: {without[0].path!r}): "
+            "experiments go by pairs only where every image has one"
+        )
+        yield warning("no_pair", text)
+    lines = set(_by_line(rows))
+    for pair, mine in sorted(of_pair.items()):
+        missing = lines - set(_by_line(mine))
+        if missing:
+            text = f"pair {pair!r} has no {', '.join(sorted(missing))}: a pair holds every line"
+            yield warning("incomplete_pair", text)
 
 
 def _one_group_in_split(rows: Sequence[Row]) -> Iterator[Fault]:

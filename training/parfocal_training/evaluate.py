@@ -27,7 +27,7 @@ from parfocal_training.figures import (
 )
 from parfocal_training.leftout import Bools, LeftOut, numbered
 from parfocal_training.reliability import reliability_bins
-from parfocal_training.shiftrule import LEAST_GROUPS, elsewhere, shift_rule
+from parfocal_training.shiftrule import elsewhere, shift_rule
 
 __all__ = ["LeftOut", "Measured", "balanced_accuracy", "measure", "paper_interval"]
 
@@ -108,32 +108,6 @@ def group_figures(
     return tuple(sorted(out, key=lambda one: (one.accuracy, -one.n, one.group))[:MOST_GROUPS])
 
 
-def measured_caveats(
-    figures: dict[str, Metric], abstention: Abstention, shift: ShiftRule | None, n: int
-) -> tuple[str, ...]:
-    """What the answers, abstention and shift cannot do, in sentences that travel with the model."""
-    out, alone, placed = [], figures["accuracy"], figures.get("accuracy_among_others")
-    if placed is not None and (placed.high or 1) < (alone.low or 0):
-        out.append(
-            f"It goes by neighbours too: {placed.value:.0%} of the cells are right when placed "
-            f"among other classes, not {alone.value:.0%}. It errs more where lines are mixed."
-        )
-    if not abstention.guaranteed:
-        out.append(f"Abstention keeps no guaranteed error rate ({n} groups).")
-    taken = abstention.accepted_share
-    if taken is not None and taken.value < 0.5:
-        out.append(
-            f"More than half of all cells are refused ({1 - taken.value:.0%}): the error rate of "
-            f"{abstention.error_rate:.1%} asks more than this model can give."
-        )
-    if shift is None:
-        out.append(
-            f"Whole flasks unlike the training are not noticed: {n} groups, {LEAST_GROUPS} with "
-            "different novelties are needed."
-        )
-    return tuple(out)
-
-
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a card that the data decide: what left-out groups show, and what was seen."""
 
@@ -145,8 +119,6 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     per_group: tuple[GroupFigures, ...] | None = None
     shift: ShiftRule | None = None
     seen: Seen | None = None
-    not_for: tuple[str, ...] | None = None
-    caveats: tuple[str, ...] = ()
 
 
 def measure(
@@ -165,20 +137,18 @@ def measure(
             metrics={},
         )
     rng = np.random.default_rng(seed)
-    names, groups = numbered(left_out.groups)
+    groups = numbered(left_out.groups)[1]
     figures = metrics(left_out, kind, rng)
     rule, flagged = shift_rule(
         left_out.distances, groups, numbered(left_out.images or left_out.groups)[1], kind
     )
-    refused = abstention(left_out, error_rate, kind, rng)
     labels = classes or tuple(str(number) for number in range(left_out.logits.shape[1]))
     return Measured(
         calibration=Calibration(temperature=temperature(left_out.logits, left_out.labels)),
-        abstention=refused,
+        abstention=abstention(left_out, error_rate, kind, rng),
         confusion=confusion(left_out, kind),
         metrics=figures,
         reliability=reliability(left_out, figures["ece"], rng),
         per_group=group_figures(left_out, labels, flagged),
         shift=rule,
-        caveats=measured_caveats(figures, refused, rule, len(names)),
     )

@@ -37,8 +37,17 @@ from parfocal_training.recipe import Recipe
 from parfocal_training.reference import mean_and_sd, medoid_reference
 from parfocal_training.reliability import draw as draw_reliability
 from parfocal_training.report import drawn
-from parfocal_training.seen import not_for, seen
-from parfocal_training.train import Epoch, Labelled, TrainingState, answer, begin, levels, train
+from parfocal_training.seen import seen
+from parfocal_training.train import (
+    Epoch,
+    Labelled,
+    TrainingState,
+    answer,
+    begin,
+    lca_of,
+    levels,
+    train,
+)
 from parfocal_training.write import write_whole
 
 
@@ -184,7 +193,7 @@ class Fit:
             usual = left_out.distances
         else:  # those of its own crops: the best there is before `parfocal-export --measure`
             every = self._labelled(np.arange(len(self.crop_set)))
-            lca = answer(state.averaged, every.crops, reference)[1]
+            lca = lca_of(state.averaged, every.crops, reference)
             usual = novelty.distances(known, lca, len(self.crop_set.classes))
         index, measured = self.crop_set.index, self._measured(left_out)
         finished = store.Checkpoint(
@@ -201,7 +210,6 @@ class Fit:
             groups=tuple(sorted(set(self.crop_set.groups))),
             novelty=msgspec.structs.replace(known, scores=novelty.thinned(usual)),
             measured=measured,
-            caveats=(*caveats(self.crop_set, left_out), *measured.caveats),
         )
         store.write_checkpoint(finished, state.averaged, self.folder)
 
@@ -212,8 +220,7 @@ class Fit:
         if shown.reliability is not None:
             figure = drawn(draw_reliability(shown.reliability))
             write_whole(self.folder / "reliability.png", figure)
-        unfit = not_for(self.crop_set, tested=left_out is not None)
-        return msgspec.structs.replace(shown, seen=seen(self.crop_set), not_for=unfit)
+        return msgspec.structs.replace(shown, seen=seen(self.crop_set))
 
 
 def frames_of(crop_set: CropSet, chosen: NDArray[np.int64]) -> tuple[str, ...]:
@@ -232,23 +239,6 @@ def pixel_rules(rules: CropRules, reference: Reference) -> PixelRules:
         flat_field_um=rules.flat_field_um,
         masked=rules.masked,
     )
-
-
-def caveats(crop_set: CropSet, left_out: LeftOut | None) -> tuple[str, ...]:
-    """What the way of testing cannot show, in sentences that travel with the model."""
-    out = []
-    kind, n = crop_set.index.group_kind, len(set(crop_set.groups))
-    if left_out is None:
-        out.append(
-            "Trained without cross-validation: accuracy, calibration and novelty unmeasured."
-        )
-    if kind != "flask":
-        out.append(
-            f"Tested on left-out {kind}s, not on left-out flasks: how it does on another flask is "
-            "not shown."
-        )
-    out.append(f"Trained on {len(crop_set)} crops from {n} groups ({kind}).")
-    return tuple(out)
 
 
 def joined(parts: list[LeftOut]) -> LeftOut:

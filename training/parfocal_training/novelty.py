@@ -13,7 +13,7 @@ from parfocal.normalize import Reference
 from parfocal_training.augment import augment
 from parfocal_training.model import ConvNet
 from parfocal_training.recipe import Recipe
-from parfocal_training.train import Labelled, answer
+from parfocal_training.train import Labelled, lca_of
 
 ENOUGH_VIEWS = 4000
 """Of cells, for a precision of 288 dimensions."""
@@ -43,7 +43,7 @@ def neighbourhood(
         for some, of in zip(torch.split(crops.crops, 8), torch.split(crops.labels, 8), strict=True):
             if copy:
                 some = augment(some, options, model.config.crop_px, generator)
-            lca.append(answer(model, some, reference)[1].cpu().numpy().astype(np.float64))
+            lca.append(lca_of(model, some, reference).cpu().numpy().astype(np.float64))
             labels.append(of.cpu().numpy())
     return _novelty(np.concatenate(lca), np.concatenate(labels), model.config.classes)
 

@@ -168,7 +168,8 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
         "--folds",
         type=not_below_zero,
         default=5,
-        help="parts of the cross-validation over groups; 0: none, then nothing is measured",
+        help="parts of the cross-validation over groups; as many as there are groups leave out one "
+        "at a time; 0: none, then nothing is measured",
     )
     command.add_argument(
         "--error-rate",
@@ -202,7 +203,11 @@ def recipe_options(command: argparse.ArgumentParser, default: str) -> None:
         "--batch", type=not_below_zero, help="crops a step; 0: 5 %% of them; None: as the recipe"
     )
     command.add_argument("--order", choices=("conv-relu-bn", "conv-bn-relu"), help="layer order")
-    command.add_argument("--precision", choices=("bf16", "f32"), help="None: as the recipe says")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "bf16", "f32"),
+        help="of convolutions in training; auto: bf16 on CUDA, else f32; None: as the recipe says",
+    )
     command.add_argument(
         "--set",
         nargs="+",
@@ -213,18 +218,18 @@ def recipe_options(command: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def recipe_from(options: argparse.Namespace) -> Recipe:
-    """The recipe that `recipe_options` asked for.
+def recipe_from(options: argparse.Namespace, device_type: str) -> Recipe:
+    """The recipe that `recipe_options` asked for, on a kind of device: `cuda`, `cpu`.
 
     Raises
     ------
     UsageError
         `--set` names no part of a recipe, or gives it a value that it cannot have.
     """
-    return changed(RECIPES[options.recipe], options)
+    return changed(RECIPES[options.recipe], options, device_type)
 
 
-def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+def changed(recipe: Recipe, options: argparse.Namespace, device_type: str) -> Recipe:
     """A recipe with all changes that `recipe_options` asked for; raises as `recipe_from` does."""
     values: dict[str, Any] = msgspec.to_builtins(recipe)
     for name in ("epochs", "batch", "order", "precision"):
@@ -241,7 +246,7 @@ def changed(recipe: Recipe, options: argparse.Namespace) -> Recipe:
             raise UsageError(f"--set {pair}: a recipe has no '{name}', it has {known}")
         place[last] = value
     try:
-        return msgspec.convert(values, Recipe, strict=False)
+        return msgspec.convert(values, Recipe, strict=False).on(device_type)
     except msgspec.ValidationError as error:
         raise UsageError(f"--set gives a value that cannot be used: {error}") from error
 

@@ -25,7 +25,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     # Above 0: so many crops pass through training whatever the size of the data, in place of
     # `epochs`. Pools of different size are then compared at equal work.
     crops_seen: int = 0
-    # Crops seen in self-label pre-training (Yao et al. 2019, Fig. 5) on all unlabelled crops of
+    # Crops seen in self-label pre-training (Yao et al. 2019, Fig. 5) on the training crops of
     # the set, before the labels are shown.
     pretraining: int = 0
     # The paper asks for about 5 % of the data; 8 of about 100 crops is that, and stays in cache.
@@ -47,7 +47,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     # Mean over about 100 steps (8 epochs): the answer no longer depends on the last few batches.
     average_decay: Share = 0.99
     # bfloat16 convolutions are 2.5 times as fast on CPUs that have them; weights stay float32.
-    precision: Literal["bf16", "f32"] = "bf16"
+    # auto: bf16 on CUDA, f32 elsewhere.
+    precision: Literal["auto", "bf16", "f32"] = "bf16"
     # What an epoch draws equally often: crops, or flasks (fields) whatever their number of crops.
     balance: Balance = "crops"
     # mixup (Zhang et al. 2018): blends of two crops with blended truth.
@@ -72,9 +73,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         epochs = max(1, round(self.crops_seen / n_crops))
         return msgspec.structs.replace(self, epochs=epochs, crops_seen=0)
 
+    def on(self, device_type: str) -> "Recipe":
+        """The recipe with its precision settled for a kind of device: `cuda`, `cpu`."""
+        if self.precision != "auto":
+            return self
+        return msgspec.structs.replace(self, precision="bf16" if device_type == "cuda" else "f32")
+
     def batch_of(self, n_crops: int) -> int:
         """Crops in one step; `batch` 0 asks for the paper's 5 % of the data, at least 2 for BN."""
         return min(n_crops, self.batch or max(2, round(0.05 * n_crops)))
+
+    def steps_of(self, n_crops: int) -> int:
+        """Steps of an epoch; a short last batch is dropped: its BN statistics are poor."""
+        return max(1, n_crops // self.batch_of(n_crops))
 
     def learning_rate_at(self, progress: float) -> float:
         """Rate at this share [0, 1] of all steps."""
@@ -134,7 +145,7 @@ SELF_LABEL = Recipe(
     weight_decay=1e-4,
     label_smoothing=0.0,
     average_decay=0.995,
-    precision="f32",
+    precision="auto",
     vary="view",
     surroundings=0.5,
     # Not zoomed: the size of a cell is part of its shape. Bent: how bright it is says which cell

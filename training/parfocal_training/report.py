@@ -133,8 +133,10 @@ class Report:
 
 
 def cell_text(cell: object) -> str:
-    """Three decimals for fractions, whole numbers as they are."""
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+    """Three decimals for fractions, of which none above 0 reads 0; whole numbers as they are."""
+    if not isinstance(cell, float):
+        return str(cell)
+    return "< 0.001" if 0 < cell < 0.0005 else f"{cell:.3f}"
 
 
 def canvas(width_in: float, height_in: float) -> Figure:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
@@ -27,20 +28,39 @@ def clock_text(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Seconds to the end of the last part; `at_most`: a part may end before its last epoch."""
+
+    seconds: float
+    at_most: bool
+
+    def __str__(self) -> str:
+        return ("at most " if self.at_most else "") + clock_text(self.seconds)
+
+
 class Pace:
-    """How long the rest of a fit will take, from the epochs (weighted by their crops) so far."""
+    """How long the rest of a training will take, from its epochs so far.
 
-    def __init__(self, epochs: int, clock_s: Callable[[], float]) -> None:
-        self.epochs, self.clock_s, self.begun_s = epochs, clock_s, clock_s()
-        self.first: int | None = None
+    `may_end_early`: parts may end before their last epoch. Those to come are then expected to be as
+    long as those that ended; before one did, every epoch counts.
+    """
 
-    def left_s(self, part: Part, epoch: Epoch) -> float:
-        """Seconds to the end of the last part."""
-        done = part.number * self.epochs + epoch.number
-        if self.first is None:
-            self.first = done - 1  # epochs that a resumed fit had behind it
-        total = part.of * self.epochs
-        return (self.clock_s() - self.begun_s) / (done - self.first) * (total - done)
+    def __init__(self, clock_s: Callable[[], float], may_end_early: bool = False) -> None:
+        self.clock_s, self.begun_s, self.may_end_early = clock_s, clock_s(), may_end_early
+        self.seen, self.lengths = 0, dict[int, int]()
+
+    def left(self, part: Part, epoch: Epoch) -> Left:
+        """What is left after this epoch; to be asked after each."""
+        self.seen += 1
+        ended = [length for number, length in self.lengths.items() if number != part.number]
+        self.lengths[part.number] = epoch.number
+        usual = sum(ended) / len(ended) if ended else epoch.of
+        foreseen = self.may_end_early and bool(ended) and usual > epoch.number
+        this = usual if foreseen else epoch.of
+        epochs = this - epoch.number + usual * (part.of - part.number - 1)
+        each_s = (self.clock_s() - self.begun_s) / self.seen
+        return Left(each_s * epochs, at_most=self.may_end_early and not foreseen)
 
 
 @contextmanager
@@ -63,7 +83,7 @@ def _line(part: Part, epoch: Epoch, pace: Pace) -> str:
     return (
         f"{part.name} ({part.number + 1}/{part.of}) epoch {epoch.number}/{epoch.of} "
         f"loss {epoch.loss:.3f} training {percent(epoch.train_accuracy)} "
-        f"held out {percent(epoch.val_accuracy)} left {clock_text(pace.left_s(part, epoch))}"
+        f"held out {percent(epoch.val_accuracy)} left {pace.left(part, epoch)}"
     )
 
 
@@ -74,7 +94,7 @@ def _row(part: Part, epoch: Epoch, pace: Pace) -> tuple[str, ...]:
         f"{epoch.loss:.3f}",
         percent(epoch.train_accuracy),
         percent(epoch.val_accuracy),
-        clock_text(pace.left_s(part, epoch)),
+        str(pace.left(part, epoch)),
     )
 
 

@@ -126,7 +126,7 @@ class TrainingState:
 
     `averaged` is the exponential mean of the weights and is what is used afterwards; without
     averaging it is `model` itself. `self_head` tells every training cell from every other and is
-    thrown away with the rest.
+    thrown away with the rest. `seconds` is what the epochs took, where somebody counts.
     """
 
     model: ConvNet
@@ -136,6 +136,7 @@ class TrainingState:
     epoch: int = 0
     best_accuracy: float = -1.0
     self_head: nn.Linear | None = None
+    seconds: float = 0.0
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """All that is trained, by name."""
@@ -194,8 +195,7 @@ def train(
     model, device = state.model, crops.labels.device
     network = model.seen if recipe.vary == "view" else model
     material = to_vary(crops, recipe, model.config, reference)
-    size = recipe.batch_of(len(crops))
-    steps = max(1, len(crops) // size)  # a short last batch is dropped: its BN statistics are poor
+    size, steps = recipe.batch_of(len(crops)), recipe.steps_of(len(crops))
     while state.epoch < recipe.epochs:
         model.train()
         # summed on the device: to ask after every step would keep a GPU waiting
@@ -351,23 +351,34 @@ def held_out_copies(
     """Loss and accuracy on one held-out copy of each cell; the copies take turns."""
     model.eval()
     network = model.seen if recipe.vary == "view" else model
-    every = torch.arange(len(material), device=labels.device)
-    which, logits = copies.held_out_of_pass(turn), []
-    for cells in torch.split(every, 64):
+    n, which = len(material), copies.held_out_of_pass(turn)
+    loss, right = torch.zeros(2, device=labels.device)
+    for cells in torch.split(torch.arange(n, device=labels.device), 64):
         draws = copies.draws(cells, which[cells])
         x = varied(material, cells, recipe, model.config, reference, draws)
-        logits.append(network(x)[0])
-    return loss_and_accuracy(torch.cat(logits), labels)
+        logits, truth = network(x)[0], labels[cells]  # (b, n): kept, they would be n x n
+        loss += F.cross_entropy(logits, truth, reduction="sum")
+        right += (logits.argmax(1) == truth).sum()
+    return loss.item() / n, right.item() / n
+
+
+def answer(model: ConvNet, crops: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
+    """Logits (n, classes) and LCA (n, d) of raw crops (n, s, s), as the daemon would get them."""
+    logits, lca = (torch.cat(part) for part in zip(*_answers(model, crops, reference), strict=True))
+    return logits, lca
+
+
+def lca_of(model: ConvNet, crops: Tensor, reference: Reference) -> Tensor:
+    """The LCA (n, d) alone: logits of a class a cell would be n x n."""
+    return torch.cat([lca for _, lca in _answers(model, crops, reference)])
 
 
 @torch.no_grad()
-def answer(model: ConvNet, crops: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
-    """Logits (n, classes) and LCA (n, d) of raw crops (n, s, s), as the daemon would get them."""
+def _answers(
+    model: ConvNet, crops: Tensor, reference: Reference
+) -> Iterator[tuple[Tensor, Tensor]]:
     model.eval()
     batch = 64 if crops.is_cuda else 1  # one crop's activations stay in a CPU's cache: faster
-    parts = []
     for some in torch.split(crops, batch):
         x = normalize_batch(centre(some, model.config.crop_px), reference)[:, None]
-        parts.append(model(x))  # float32 whatever the recipe: this is what is measured and shipped
-    logits, lca = (torch.cat(part) for part in zip(*parts, strict=True))
-    return logits, lca
+        yield model(x)  # float32 whatever the recipe: this is what is measured and shipped

@@ -82,6 +82,7 @@ class Watcher:
         self._kept: dict[int, Path] = {}
         self._session: str | None = None
         self._held: Held | None = None
+        self._size: tuple[int, ...] | None = None
         self._failure: CameraError | None = None
 
     def __call__(self, request: CameraRequest) -> CameraAnswer:
@@ -116,7 +117,8 @@ class Watcher:
 
     def _open(self, request: OpenCamera) -> Described:
         before = self._camera
-        self._camera = self._held = self._spool = self._failure = None  # even if it does not close
+        # even if it does not close
+        self._camera = self._held = self._spool = self._size = self._failure = None
         if before is not None:
             before.close()
         self._camera = self._open_camera(request.camera)
@@ -138,7 +140,7 @@ class Watcher:
             if len(seen.frame_s) == request.most_frames:
                 break
             try:
-                new = camera.next(left_s)
+                new = self._same_size(camera.next(left_s))
             except CameraError as error:
                 if seen == Seen():
                     raise
@@ -151,6 +153,17 @@ class Watcher:
         if shot is None or not request.preview_px:
             return seen
         return self._shown(shot, seen, request.preview_px)
+
+    def _same_size(self, shot: Shot | None) -> Shot | None:
+        """The frame, unless the camera was set to another size meanwhile: then it opens anew."""
+        if shot is None:
+            return None
+        h, w = size = shot.pixels.shape[:2]
+        before, self._size = self._size or size, size
+        if before != size:
+            was = f"{before[1]}x{before[0]}"
+            raise CameraError(f"frames are now of {w}x{h} px, before of {was}: it is opened again")
+        return shot
 
     def _turned(self, session: str | None) -> Seen:
         """Begin afresh with another flask; a frame that is still held shows the one before."""
@@ -179,7 +192,7 @@ class Watcher:
             n_missed=seen.n_missed + shot.n_missed,
             n_replaced=seen.n_replaced + replaced,
             n_overflows=seen.n_overflows + shot.n_overflows,
-            gate=decided.reason or "",
+            view=decided.reason,
         )
 
     def _keep(self) -> Seen:
@@ -188,7 +201,8 @@ class Watcher:
             return Seen()
         known = [one for one in held.decided.overlaps if one.field in self._kept]
         try:
-            path = self._spool.keep(held.shot, [(self._kept[one.field], one) for one in known])
+            earlier = [(self._kept[one.field], one) for one in known]
+            path = self._spool.keep(held.shot, earlier, self._session)
         except OSError as error:
             self._lost(held)
             why = f"frames cannot be kept in {self._spool.folder}: {error.strerror}"
@@ -215,7 +229,9 @@ class Watcher:
     def _snap(self, request: Snap) -> Seen:
         shot = self.camera.next(request.wait_s)
         if shot is None:
-            raise CameraError(f"no frame came within {request.wait_s:g} s: is it triggered?")
+            external = self.camera.described.trigger == "external"
+            why = "no trigger came" if external else "no frame came"
+            raise CameraError(f"{why} within {request.wait_s:g} s")
         seen = Seen(frame_s=[shot.at_s], n_missed=shot.n_missed)
         try:
             write(Path(request.path), png(shot.pixels))

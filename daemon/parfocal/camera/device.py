@@ -52,7 +52,8 @@ class Shot:
     acquired_at : datetime
         The same in UTC.
     n_missed : int
-        Frames that the camera made between the one before and this one, and nobody saw.
+        Frames that the camera made between the one before and this one, and nobody saw; at least
+        so many after an overflow of a buffer that stops when it is full, and counts no more.
     n_overflows : int
         How often its buffer was full meanwhile.
     """

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from parfocal.config import CameraSettings
 from parfocal.gate import Overlap, RestGate
+from parfocal.reasons import GateReason
 
 
 class Decided(Protocol):
@@ -18,8 +19,8 @@ class Decided(Protocol):
         """Whether the frame is to be classified."""
 
     @property
-    def reason(self) -> str | None:
-        """Why it is not; None or empty when it is."""
+    def reason(self) -> GateReason | None:
+        """Why it is not; None when it is, or when time alone decided."""
 
     @property
     def field(self) -> int | None:
@@ -45,7 +46,7 @@ class Decision:
     """The plainest decision."""
 
     take: bool
-    reason: str = ""
+    reason: GateReason | None = None
     field: int | None = None
     overlaps: tuple[Overlap, ...] = ()
 
@@ -60,7 +61,7 @@ class Every:
     def __call__(self, gray: NDArray[np.uint8], at_s: float, /) -> Decision:
         """Decide by time alone."""
         if self._last_s is not None and at_s - self._last_s < self.every_s:
-            return Decision(False, "too soon after the last one")
+            return Decision(False)
         self._last_s = at_s
         return Decision(True)
 

@@ -4,6 +4,7 @@ import msgspec
 
 from parfocal.camera.device import Described
 from parfocal.config import CameraSettings
+from parfocal.reasons import GateReason
 
 
 class OpenCamera(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
@@ -30,7 +31,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, tag="keep"):
-    """Write the held frame: apart from looking, for a disk may take longer than a driver may."""
+    """Write the held frame: apart from looking, for a disk may take longer than a driver may.
+
+    It says in which session it was seen, which is that of the look before.
+    """
 
 
 class Snap(msgspec.Struct, frozen=True, kw_only=True, tag="snap"):
@@ -67,7 +71,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, tag="seen"):
     `held`: a frame waits for `Keep`. `frame_s`: monotonic times of the frames looked at;
     `n_missed`: frames that nobody saw; `n_replaced`: frames that the gate took and a newer one
     replaced; `n_overflows`: times the camera's buffer was full. `mean`, `clipped` and `focus`
-    (shares of 1) speak of the last frame and are set with a preview; `gate` is the gate's last
+    (shares of 1) speak of the last frame and are set with a preview; `view` is the gate's last
     word.
     """
 
@@ -78,7 +82,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, tag="seen"):
     held: bool = False
     kept: str | None = None
     keep_fault: str | None = None
-    gate: str = ""
+    view: GateReason | None = None
     mean: float = 0.0
     clipped: float = 0.0
     focus: float = 0.0

@@ -26,12 +26,27 @@ REST_S = 2.0
 FRAME_S = 0.04
 
 
+def unknown_to_it(settings: CameraSettings) -> str | None:
+    """The first thing that is set and that a drawn camera does not have."""
+    asked = {
+        "source.camera.gain": settings.gain is not None,
+        "source.camera.binning": settings.binning not in (None, 1),
+        "source.camera.properties": bool(settings.properties),
+        f"source.camera.trigger '{settings.trigger}'": settings.trigger != "continuous",
+        "source.camera.roi that begins elsewhere than at 0, 0": any((settings.roi or (0, 0))[:2]),
+    }
+    return next((what for what, is_set in asked.items() if is_set), None)
+
+
 class SimulatedCamera:
     """A free-running 8 bit camera of 25 frames per second; `roi` sets the size of its sensor."""
 
     def __init__(self, settings: CameraSettings) -> None:
         if settings.device != (SIMULATED, NAME):
             raise CameraError(f"the only simulated camera is ['{SIMULATED}', '{NAME}']")
+        refused = unknown_to_it(settings)
+        if refused:
+            raise CameraError(f"the simulated {NAME} has no {refused}: leave it out")
         self.pixel_type = settings.pixel_type or "32bitRGB"
         if self.pixel_type not in ("8bit", "32bitRGB"):
             raise CameraError(f"pixel type {self.pixel_type}: it has 8bit and 32bitRGB")

@@ -12,8 +12,11 @@ import msgspec
 
 from parfocal.camera.device import Described
 from parfocal.camera.protocol import CameraAnswer, CameraFailed, Keep, Look, OpenCamera, Seen
+from parfocal.camera.watch import Conditions, Watch
 from parfocal.child import Child, ChildError
 from parfocal.config import Settings
+from parfocal.reasons import SENTENCES, GateReason
+from parfocal.types import CameraBeat
 from parfocal.workers import NONSENSE
 
 log = logging.getLogger(__name__)
@@ -28,9 +31,8 @@ PAUSES_S = (0.0, 0.5, 1.0, 2.0)
 """Between tries; the last one repeats, so a camera that returns is used within seconds."""
 FRESH_AFTER = 5
 """So many failures to open in one process, and the next try is in a new one."""
+STUCK = "unplug the camera, or start the computer again"
 OVERFLOW_SHOWN_S = 5.0
-FROZEN = "frozen"
-"""What a gate says when the camera sends one and the same picture."""
 MAX_WAITING = 4
 """With more files than this waiting for the reader, newer frames replace the one held."""
 
@@ -74,10 +76,13 @@ class CameraSource:
         self.described: Described | None = None
         self.counts = Counts()
         self._child: Child | None = None
+        self._ended: Child | None = None
         self._trouble: str | None = "the camera is being opened"
         self._keep_fault: str | None = None
         self._overflow_s: float | None = None
-        self._held, self._gate = False, ""
+        self._held = False
+        self._view: GateReason | None = None
+        self._watch = Watch()
         self._not_before_s = 0.0
         self._failures = 0
         self._answers = msgspec.msgpack.Decoder(CameraAnswer)
@@ -87,8 +92,8 @@ class CameraSource:
         """Why no frames, or not all, are kept right now; None when all is well."""
         if self._trouble or self._keep_fault:
             return self._trouble or self._keep_fault
-        if self._gate == FROZEN:
-            return "the camera sends one and the same picture: restart it"
+        if self._view is GateReason.FROZEN:
+            return SENTENCES[GateReason.FROZEN]
         if self._overflow_s is not None and self._clock() - self._overflow_s < OVERFLOW_SHOWN_S:
             return f"the camera's buffer was full: {self.counts.dropped} frames dropped so far"
         return None
@@ -98,12 +103,32 @@ class CameraSource:
         """What a person reads in passing."""
         counts = self.counts
         told = f"{counts.frames} frames, {counts.kept} kept, {counts.dropped} dropped"
-        return f"{told}, {self._gate.replace('_', ' ')}" if self._gate else told
+        return f"{told}, {self._view.replace('_', ' ')}" if self._view else told
+
+    @property
+    def beat(self) -> CameraBeat:
+        """What the daemon's pulse says of it."""
+        counts = self.counts
+        return CameraBeat(
+            view=self._view,
+            frames=counts.frames,
+            kept=counts.kept,
+            dropped=counts.dropped,
+            overflows=counts.overflows,
+            losses=counts.losses,
+        )
+
+    @property
+    def conditions(self) -> Conditions:
+        """What is wrong for so long that it is worth an alarm, and what is so no more."""
+        return self._watch.known
 
     def step(self, waiting: int, session: str | None) -> None:
         """Take what came and ask for more; `waiting` files are before the reader already."""
         self._take()
         self._ask(waiting < MAX_WAITING, session)
+        if self._trouble is None or self._failures:  # neither: it is being opened
+            self._watch.lost(self._trouble, self._clock())
 
     def descriptors(self) -> list[int]:
         """What becomes readable when there is something to take."""
@@ -120,12 +145,15 @@ class CameraSource:
         """Kill the child."""
         if self._child is not None:
             self._child.close()
-            self._child = None
+            self._child, self._ended = None, self._child
 
     # -------------------------------------------------------------------------------------- asking
 
     def _ask(self, may_keep: bool, session: str | None) -> None:
         if self._clock() < self._not_before_s:
+            return
+        if self._ended is not None and not self._ended.gone:
+            self._failed(f"process {self._ended.pid} of its driver cannot be ended: {STUCK}")
             return
         if self._child is None:
             self._child = self._start()
@@ -188,7 +216,8 @@ class CameraSource:
         self._held = seen.held
         if seen.frame_s:
             self._recovered()
-            self._gate = seen.gate
+            self._view = seen.view
+            self._watch.viewed(seen.view, self._clock())
         if seen.kept or seen.keep_fault:
             self._keep_fault = seen.keep_fault
         if seen.n_overflows:
@@ -214,7 +243,7 @@ class CameraSource:
         # a frame that it was just writing may be whole, and is counted as dropped all the same
         dropped = counts.dropped + int(self._held)
         self.counts = replace(counts, dropped=dropped, losses=counts.losses + 1)
-        self.described, self._held = None, False
+        self.described, self._held, self._view = None, False, None
         self._failed(why)
 
     def _failed(self, why: str) -> None:

@@ -35,8 +35,15 @@ class Spool:
         self.folder, self.described, self.um_per_px = folder, described, um_per_px
         self._free_bytes = free_bytes
 
-    def keep(self, shot: Shot, earlier: Sequence[tuple[Path, Overlap]] = ()) -> Path:
-        """Path of the frame, complete and on disk; `earlier` are kept frames on which it lies.
+    def keep(
+        self,
+        shot: Shot,
+        earlier: Sequence[tuple[Path, Overlap]] = (),
+        session: str | None = None,
+    ) -> Path:
+        """Path of the frame, complete and on disk.
+
+        `earlier` are kept frames on which it lies, `session` is the flask's on the stage.
 
         Raises
         ------
@@ -51,19 +58,23 @@ class Spool:
             raise OSError(None, f"only {free_bytes / 1e6:.0f} MB are free: free at least 1.1 GB")
         path = day / f"{moment:%Y%m%dT%H%M%S.%f}Z.png"
         # the sidecar first: once the image has its name, it may be read
-        lines = [*self._facts(moment), *(line for one in earlier for line in table(day, *one))]
+        lines = [
+            *self._facts(moment, session),
+            *(line for one in earlier for line in table(day, *one)),
+        ]
         text = "".join(f"{line}\n" for line in lines)
         write(path.with_name(f"{path.name}.toml"), text.encode())
         write(path, png(shot.pixels))
         return path
 
-    def _facts(self, moment: datetime) -> list[str]:
+    def _facts(self, moment: datetime, session: str | None) -> list[str]:
         camera = self.described
         lines = [
             f"# {camera.library} {camera.name}, {camera.exposure_ms:g} ms, {camera.pixel_type}, "
             f"{camera.bits} bits, {camera.trigger} trigger",
             'source = "camera"',
             f"acquired_at = {moment.isoformat(timespec='milliseconds')}",
+            f'session = "{session or ""}"',
         ]
         if self.um_per_px is not None:
             lines.append(f"um_per_px = {self.um_per_px!r}")

@@ -25,11 +25,12 @@ from parfocal.commands.arguments import (
 )
 from parfocal.config import CameraSettings, ConfigError, find, load
 from parfocal.quantities import between, count
+from parfocal.reasons import SENTENCES
 
 LOOK_S = 0.5
 PREVIEW_PX = 960
 PATIENCE_S = 10.0
-"""A camera that shows nothing for so long is not waited for; an external trigger may come later."""
+"""A camera that shows nothing for so long, and three exposures, is not waited for."""
 
 
 def add_camera(commands: Commands) -> None:
@@ -110,7 +111,7 @@ def run_snap(options: argparse.Namespace) -> None:
     if path.exists():
         raise ConfigError(f"{path} is there already: name a new file")
     with visit(camera_of(options)) as camera:
-        seen = camera.snap(str(path.absolute()), PATIENCE_S)
+        seen = camera.snap(str(path.absolute()), patience_s(camera.described))
     if seen.keep_fault:
         raise CameraError(seen.keep_fault)
     if options.json:
@@ -123,21 +124,25 @@ def run_test(options: argparse.Namespace) -> int:
     """`parfocal camera test`: status 1 when frames were lost or none came."""
     frame_s: list[float] = []
     n_missed = n_overflows = 0
+    view = None
     with visit(camera_of(options)) as camera:
         last_s = time.monotonic()
-        while len(frame_s) < options.frames and time.monotonic() - last_s < PATIENCE_S:
+        while len(frame_s) < options.frames and time.monotonic() - last_s < patience_s(
+            camera.described
+        ):
             new = camera.look(LOOK_S, 0, options.frames - len(frame_s))
             # what came before the first look is no loss
             n_missed += new.n_missed if frame_s else 0
             n_overflows += new.n_overflows
             frame_s += new.frame_s
             if new.frame_s:
-                last_s = time.monotonic()
+                last_s, view = time.monotonic(), new.view
         # apart from the others: to grade a frame takes as long as one or two of them
         seen = camera.look(LOOK_S, PREVIEW_PX) if frame_s else Seen()
+    seen = msgspec.structs.replace(seen, view=view)
     row = _rates(np.array(frame_s)) | {"n_missed": n_missed, "n_overflows": n_overflows}
     if options.json:
-        print_json({**_facts(camera.described), **row, **_light(seen)})
+        print_json({**_facts(camera.described), **row, **_light(seen), "view": view})
     else:
         _print_test(camera.described, row, seen)
     return OK if frame_s and not n_missed else FAILED
@@ -159,11 +164,15 @@ def _rates(frame_s: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> dict[str,
 def _print_test(described: Described, row: dict[str, float | None], seen: Seen) -> None:
     print(sentence(described))
     if row["fps"] is None:
-        print(f"{row['frames']} frames: no rate can be told")
+        waited = f"in {patience_s(described):g} s"
+        none = f"no trigger came {waited}" if described.trigger == "external" else f"none {waited}"
+        print(none if not row["frames"] else "1 frame: no rate can be told")
         return
     print(f"{row['frames']} frames, {row['fps']:.1f} per second; from one to the next "
           f"{row['gap_ms']:.1f} ms (95th percentile {row['gap_p95_ms']:.1f} ms)")  # fmt: skip
     print(f"{row['n_missed']} missed, {row['n_overflows']} overflows; {light(seen)}")
+    if seen.view:
+        print(SENTENCES[seen.view])
 
 
 def run_preview(options: argparse.Namespace) -> None:
@@ -181,18 +190,27 @@ def run_preview(options: argparse.Namespace) -> None:
 
 def _refresh(camera: Visit, out: Path, n: int | None) -> None:
     end = "\r" if sys.stdout.isatty() else "\n"
-    done, last_s = 0, time.monotonic()
+    done, last_s, told = 0, time.monotonic(), None
     external = camera.described.trigger == "external"
     while n is None or done < n:
         seen = camera.look(LOOK_S, PREVIEW_PX)
         if not seen.preview:
-            if not external and time.monotonic() - last_s > PATIENCE_S:
-                raise CameraError(f"no frame came for {PATIENCE_S:g} s")
+            silent_s = time.monotonic() - last_s
+            if not external and silent_s > patience_s(camera.described):
+                raise CameraError(f"no frame came for {silent_s:.0f} s")
             continue
         write(out.absolute(), seen.preview)
+        if seen.view and seen.view is not told:
+            console.say(f"{SENTENCES[seen.view]:<79}")
+        told = seen.view
         done, last_s = done + 1, time.monotonic()
         rate = len(seen.frame_s) / LOOK_S
         print(f"{light(seen)}, {rate:.0f} frames/s   ", end=end, flush=True)
+
+
+def patience_s(described: Described) -> float:
+    """How long a frame is waited for, before nothing is expected any more."""
+    return PATIENCE_S + 3e-3 * described.exposure_ms
 
 
 def sentence(described: Described) -> str:

@@ -1,4 +1,4 @@
-"""`parfocal flask assign`: images that were there before their flask was named."""
+"""`parfocal flask assign`: images whose flask was named too late, or was a wrong one."""
 
 import argparse
 import os
@@ -19,9 +19,12 @@ from parfocal.publish import Error, FlaskAssign
 
 def add_assign(what: Commands) -> None:
     """Add the arguments of `parfocal flask assign`."""
-    made = command(what, "assign", "give scored images without a flask to one", run_flask_assign)
+    made = command(what, "assign", "give scored images to a flask", run_flask_assign)
     made.add_argument("flask", metavar="SESSION|ID", help="a session, or the last one of a flask")
     made.add_argument("images", nargs="+", metavar="IMAGE", help="a file in the watched folder")
+    made.add_argument("--move", action="store_true",
+                      help="also images that belong to another flask; the totals of both are told "
+                      "again")  # fmt: skip
     connected(made)
     jsonable(made)
 
@@ -30,7 +33,8 @@ def run_flask_assign(options: argparse.Namespace) -> int:
     """`parfocal flask assign`."""
     replay, status = endpoints_of(options).replay, OK
     for image in options.images:
-        request = FlaskAssign(client.new_request_id(), options.flask, os.path.abspath(image))
+        path, number = os.path.abspath(image), client.new_request_id()
+        request = FlaskAssign(number, options.flask, path, options.move)
         answer = client.command(replay, request)
         if options.json:
             print_json(answer)

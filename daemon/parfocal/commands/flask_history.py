@@ -18,7 +18,8 @@ from parfocal.commands.arguments import (
 )
 from parfocal.flasktext import missing_text, shares_text
 from parfocal.journal import Journal, iso
-from parfocal.trend_passages import Passages
+from parfocal.quantities import count
+from parfocal.trend_passages import MOST_PASSAGES, Passages
 from parfocal.types import FlaskRef, FlaskVerdict
 
 COLUMNS = ("passage", "flask", "opened", "closed by", "missing", "frames", "cells",
@@ -28,7 +29,11 @@ COLUMNS = ("passage", "flask", "opened", "closed by", "missing", "frames", "cell
 def add_history(what: Commands) -> None:
     """Add the arguments of `parfocal flask history`."""
     made = command(what, "history", "the closed passages of a cell line", run_flask_history)
-    made.add_argument("line", metavar="LINE", help="cell line, as it was declared")
+    made.add_argument("line", metavar="LINE", help="cell line; only its letters and digits count")
+    made.add_argument(
+        "--last", type=count, default=MOST_PASSAGES, metavar="N",
+        help=f"so many of the newest passages (default: {MOST_PASSAGES})",
+    )  # fmt: skip
     configured(made)
     jsonable(made)
 
@@ -39,9 +44,10 @@ def run_flask_history(options: argparse.Namespace) -> int:
     journal = Journal.reading(Path(settings.state_dir) / "journal.sqlite", settings.rig)
     try:
         line = FlaskRef(id="", session="", cell_line=options.line, opened_at=iso(journal.now()))
-        found = sorted(Passages(journal).before(line), key=lambda v: v.flask.opened_at or "")
+        known = sorted(Passages(journal).before(line), key=lambda v: v.flask.opened_at or "")
     finally:
         journal.close()
+    found = known[-options.last :]
     if options.json:
         for verdict in found:
             print_json(verdict)
@@ -50,6 +56,9 @@ def run_flask_history(options: argparse.Namespace) -> int:
     if not found:
         console.say(f"parfocal: the journal has no closed flask of the line '{options.line}'")
         return FAILED
+    if len(found) < len(known):
+        n_older = len(known) - len(found)
+        console.say(f"{n_older} older passages are not shown: --last {len(known)} shows all")
     return OK
 
 

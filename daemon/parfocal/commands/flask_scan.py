@@ -20,7 +20,7 @@ from parfocal.commands.arguments import (
     print_json,
 )
 from parfocal.publish import Error, FlaskAnswer, FlaskClose, FlaskOpen, FlaskShow
-from parfocal.sidecar import DeclaredFlask
+from parfocal.sessions import same
 from parfocal.types import FlaskRef
 
 
@@ -68,7 +68,7 @@ def _scan(options: argparse.Namespace, text: str) -> int:
     before = stage.flask if isinstance(stage, FlaskAnswer) else None
     if flask is None:
         answer = client.command(replay, FlaskClose(client.new_request_id()))
-    elif before and _same(before, flask):
+    elif before and same(before, flask):
         answer = FlaskAnswer(before)  # a scanner reads a label twice more easily than a hand knows
     else:
         answer = client.command(replay, FlaskOpen(client.new_request_id(), flask))
@@ -83,16 +83,6 @@ def _refused(options: argparse.Namespace, text: str, status: int) -> int:
         print_json(Error(text))
     console.say(f"parfocal: {text}")
     return status
-
-
-def _same(stage: FlaskRef, flask: DeclaredFlask) -> bool:
-    """Whether a code is of the flask on the stage; what the code leaves out does not matter."""
-    line, passage = flask.cell_line, flask.passage
-    return (
-        stage.id == flask.id
-        and line in (None, stage.cell_line)
-        and passage in (None, stage.passage)
-    )
 
 
 def _told(answer: FlaskAnswer, before: FlaskRef | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -17,10 +18,12 @@ from parfocal.commands.arguments import (
     OK,
     Commands,
     command,
+    configured,
     jsonable,
     print_json,
+    settings_of,
 )
-from parfocal.config import Model
+from parfocal.config import DetectorChoice, Model, Settings, find
 from parfocal.follow import json_line
 from parfocal.quantities import between
 from parfocal.reasons import FileReason
@@ -41,17 +44,18 @@ def add_replay(commands: Commands) -> None:
     made.add_argument("-o", "--out", type=Path, required=True, metavar="DIR",
                       help="where the new journal, results.jsonl and the comparison go; it must "
                       "hold no journal")  # fmt: skip
-    made.add_argument("--model", default=Model().bundle, metavar="BUNDLE",
-                      help="a shipped name or a bundle file "
-                      f"(default: {Model().bundle})")  # fmt: skip
-    made.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
-                      help="where to run the model (default: auto)")  # fmt: skip
-    made.add_argument("--detector", default="auto", metavar="NAME",
+    made.add_argument("--model", metavar="BUNDLE",
+                      help="a shipped name or a bundle file (default: the rig's, without "
+                      f"configuration {Model().bundle})")  # fmt: skip
+    made.add_argument("--device", choices=("auto", "cpu", "cuda"),
+                      help="where to run it (default: as configured, else auto)")  # fmt: skip
+    made.add_argument("--detector", metavar="NAME",
                       help="auto, classical, a shipped detector or a bundle file "
-                      "(default: auto)")  # fmt: skip
+                      "(default: as configured, else auto)")  # fmt: skip
     made.add_argument("--um-per-px", type=between(0.01, 100, "um/px"), metavar="X",
                       help="pixel size in micrometres (default: that of the journal; in a folder "
-                      "flasks.csv, sidecar, parfocal-folder.toml or file tag)")  # fmt: skip
+                      "flasks.csv, then where the service looks)")  # fmt: skip
+    configured(made)
     jsonable(made)
 
 
@@ -71,10 +75,23 @@ def run_replay(options: argparse.Namespace) -> int:
     return OK if told.n_scored + copies == told.n_images else DATA
 
 
+def rig_of(options: argparse.Namespace) -> Settings:
+    """The rig's settings, as far as the command line says nothing else; one need not be there."""
+    asked = options.overrides or find(options.config)
+    rig = settings_of(options) if asked else Settings()
+    model, detector = rig.model, rig.detector
+    if options.model:
+        model = replace(model, bundle=options.model, sha256=None)
+    if options.device:
+        model = replace(model, device=options.device)
+    if options.detector:
+        detector = DetectorChoice(name=options.detector)
+    return replace(rig, model=model, detector=detector)
+
+
 def _replay(options: argparse.Namespace, source: Source) -> bool:
     """Run to the end; False when it was interrupted."""
-    model = Model(bundle=options.model, device=options.device)
-    settings = settings_for(options.out, model, options.detector)
+    settings = settings_for(options.out, rig_of(options))
     show: Callable[[Received], None] = _print_line if options.json else _nothing
     with Replay(source, options.out, settings, show) as replay, _progress(replay):
         replay.run()

@@ -2,12 +2,11 @@
 
 from parfocal.gate.decision import Decision, Gate
 from parfocal.gate.places import Overlap, already_counted
-from parfocal.gate.reasons import SENTENCES, GateReason
 from parfocal.gate.rest import GateState, RestGate
 from parfocal.gate.settings import GateSettings
+from parfocal.reasons import GateReason
 
 __all__ = [
-    "SENTENCES",
     "Decision",
     "Gate",
     "GateReason",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from parfocal.gate.places import Overlap
-from parfocal.gate.reasons import SENTENCES, GateReason
+from parfocal.reasons import GateReason
 from parfocal.types import Gray
 
 
@@ -25,15 +25,6 @@ class Decision:
     field: int | None = None
     overlap: float = 0.0
     overlaps: tuple[Overlap, ...] = ()
-
-    @property
-    def sentence(self) -> str:
-        """What a person reads."""
-        if self.reason is None:
-            return "taken" if self.field is None else f"taken as field {self.field}"
-        said = SENTENCES[self.reason]
-        seen = self.reason is GateReason.ALREADY_SEEN and self.field is not None
-        return f"{said} (field {self.field})" if seen else said
 
 
 class Gate(Protocol):

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parfocal.gate.measures import SMALL, Float, Glance
-from parfocal.gate.reasons import GateReason
 from parfocal.gate.settings import GateSettings
+from parfocal.reasons import GateReason
 
 GRID = (6, 8)
 SURE = 4.0

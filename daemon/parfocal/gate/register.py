@@ -78,7 +78,7 @@ def padded(shape: tuple[int, ...]) -> tuple[int, int]:
 class Search:
     """The comparison of one view with earlier fields, a few of them at a time."""
 
-    def __init__(self, seen: View, fields: Sequence[View], size: tuple[int, int]) -> None:
+    def __init__(self, seen: View, fields: Sequence[View | None], size: tuple[int, int]) -> None:
         self.seen, self.fields, self.size = seen, fields, size
         self.compared = 0
         self.found: list[Overlap] = []
@@ -93,8 +93,10 @@ class Search:
         while n > 0 and not self.done:
             number = len(self.fields) - self.compared
             self.compared += 1
-            n -= 1
             field = self.fields[number - 1]
+            if field is None:
+                continue
+            n -= 1
             shift = likely(self.seen, field)
             if shift is not None:
                 n -= FIT_COST

@@ -12,11 +12,11 @@ from parfocal.gate.dust import Dust
 from parfocal.gate.measures import SMALL, Glance, glance
 from parfocal.gate.motion import shift_px
 from parfocal.gate.places import Overlap, Points, already_counted, covered, shared, turned
-from parfocal.gate.reasons import GateReason
 from parfocal.gate.reference import Reference
 from parfocal.gate.register import Search, View, view
 from parfocal.gate.settings import GateSettings
 from parfocal.quality import BRIGHT, DARK
+from parfocal.reasons import GateReason
 from parfocal.types import Gray
 
 LEAST_SIDE_PX = 256
@@ -71,7 +71,7 @@ class RestGate:
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self.settings = settings or GateSettings()
-        self.fields: list[View] = []
+        self.fields: list[View | None] = []  # None where it is too long ago to be compared
         self.atlas = Atlas()
         self.reference = Reference()
         self.size: tuple[int, int] | None = None
@@ -232,6 +232,9 @@ class RestGate:
         self, rest: Rest, seen: Glance, share: float, overlaps: tuple[Overlap, ...]
     ) -> Decision:
         self.fields.append(view(seen.relief))
+        forgotten = len(self.fields) - self.settings.most_fields
+        if forgotten > 0:
+            self.fields[forgotten - 1] = None
         self.reference.add(seen)
         number = len(self.fields)
         rest.anchor = seen

@@ -19,6 +19,8 @@ class GateSettings:
     `seen_share`: a frame of which earlier fields cover more is not taken again; smaller
     overlaps are taken and their points masked.
     `margin_px`: border in which a field counts no cell, half a crop.
+    `most_fields`: only so many of the latest fields are compared, about 0.3 MB each; a place taken
+    before them is known as long as it lies on one of them.
     `compared_per_frame`: with so many earlier fields a frame is compared, the next frames of the
     rest with the others, so that none of them takes long.
     `gamma_ratio`, `scale_ratio`: a change by more than this factor is another gamma, another
@@ -38,6 +40,7 @@ class GateSettings:
     frozen_s: float = 0.5
     seen_share: float = 0.5
     margin_px: float = 112.0
+    most_fields: int = 500
     compared_per_frame: int = 12
     gamma_ratio: float = 1.35
     scale_ratio: float = 1.4

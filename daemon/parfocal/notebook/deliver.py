@@ -75,6 +75,8 @@ class Shelf:
                 "INSERT OR IGNORE INTO frame VALUES (?, ?, ?, ?, ?, ?)",
                 (session, cursor.log, cursor.seq, message.topic, header, message.raw_body),
             )
+            if body.revision > 1:
+                self._forget_elsewhere(session, body)
         elif isinstance(body, FlaskVerdict):
             session = body.flask.session
             self.db.execute(
@@ -89,6 +91,16 @@ class Shelf:
         )
         self.db.execute("COMMIT")
         return session
+
+    def _forget_elsewhere(self, session: str, told: FrameResult) -> None:
+        """Take a frame that is told again from the flask that it was moved from."""
+        rows = self.db.execute(
+            "DELETE FROM frame WHERE session != ? AND "
+            "json_extract(CAST(body AS TEXT), '$.image.path', '$.image.sha256') = json_array(?, ?) "
+            "RETURNING session",
+            (session, told.image.path, told.image.sha256),
+        ).fetchall()
+        self.db.executemany("UPDATE session SET n_written = -1 WHERE session = ?", rows)
 
     def closed(self) -> list[tuple[str, FlaskVerdict, int]]:
         """Closed sessions with frames that no entry has yet: (session, verdict, revision)."""

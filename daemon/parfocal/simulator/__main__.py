@@ -7,7 +7,8 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,8 @@ import cv2
 from parfocal.child import die_with_parent
 from parfocal.quantities import between, count, whole
 from parfocal.simulator.designs import DESIGNS, HIGH_PER_MM2, TYPES, Planned, planned
-from parfocal.simulator.save import fluorescence_path, save
+from parfocal.simulator.save import fluorescence_path, save, truth_folder
+from parfocal.simulator.traits import KINDS
 
 COLUMNS = (
     "path", "cell_line", "flask", "pair", "density", "passage", "um_per_px", "fluorescence"
@@ -49,6 +51,11 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
                       f"{TYPES[1].name} (default: one type a flask, in turn)")  # fmt: skip
     made.add_argument("--density", type=between(0, 2000, "cells/mm2"), default=80.0, metavar="D",
                       help="cells per mm2 (default: 80)")  # fmt: skip
+    made.add_argument("--same", nargs="+", choices=tuple(KINDS), default=(), metavar="WHAT",
+                      help="what does not differ between flasks: light (lamp and medium), focus, "
+                      "plastic (dirt and scratches of the bottom), cells (their size, thickness, "
+                      "length and texture, also with passage), culture (clumps, dead and floating "
+                      "cells) (default: all differ)")  # fmt: skip
     made.add_argument("--pace-s", type=between(0, 3600, "s"), default=0.0, metavar="S",
                       help="seconds from one image to the next (default: 0)")  # fmt: skip
     made.add_argument("--seed", type=whole, default=0, metavar="N",
@@ -60,11 +67,15 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
 def draw(
     options: argparse.Namespace, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[Path]:
-    """Save all images, each with its truth beside the folder, and last a flasks.csv."""
+    """Save all images, each with its truth beside the folder, and last a flasks.csv.
+
+    The traits of each flask are part of the truth: `traits.csv`, a row a flask.
+    """
     cv2.setNumThreads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, traits = [], []
     for one in flasks_of(options):
+        traits.append({"flask": one.name} | one.flask.traits.flat())
         for i in range(fields_of(options, one)):
             start = time.monotonic()
             path = save(one.flask.field(i), options.folder, f"{one.name}-{i:03}", options.kind)
@@ -74,15 +85,23 @@ def draw(
                          um_per_px, beside))  # fmt: skip
             yield path
             sleep(max(0.0, options.pace_s - (time.monotonic() - start)))
-    with (options.folder / "flasks.csv").open("w", newline="") as file:
+    _table(truth_folder(options.folder) / "traits.csv", list(traits[0]), map(dict.values, traits))
+    _table(options.folder / "flasks.csv", COLUMNS, rows)
+
+
+def _table(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         writer.writerows(rows)
 
 
 def flasks_of(options: argparse.Namespace) -> Iterator[Planned]:
-    """The flasks that are asked for."""
-    return planned(options.design, options.flasks, options.density, options.mixed, options.seed)
+    """The flasks that are asked for, alike in what is to be the same."""
+    drawn = planned(options.design, options.flasks, options.density, options.mixed, options.seed)
+    for one in drawn:
+        traits = one.flask.traits.alike_in(options.same)
+        yield replace(one, flask=replace(one.flask, traits=traits))
 
 
 def fields_of(options: argparse.Namespace, one: Planned) -> int:

@@ -1,7 +1,9 @@
 """What makes one flask unlike the next: drawn once per flask, and never from its cell type."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from math import exp
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +72,38 @@ class FlaskTraits:
             light=Light.draw(rng),
             plastic=draw_plastic(rng),
         )
+
+    def alike_in(self, kinds: Iterable[str]) -> "FlaskTraits":
+        """These traits, those of the named `KINDS` as every flask has them that is not drawn."""
+        usual = FlaskTraits()
+        names = [name for kind in kinds for name in KINDS[kind]]
+        return replace(self, **{name: getattr(usual, name) for name in names})
+
+    def flat(self) -> dict[str, float]:
+        """Every value under its name, such as `defocus_um` or `light.exposure`."""
+        return _flat(asdict(self))
+
+
+KINDS = {
+    "light": ("light",),
+    "focus": ("defocus_um",),
+    "plastic": ("plastic",),
+    "cells": ("size_gain", "thickness_gain", "elongation_gain", "texture_gain"),
+    "culture": ("clumping", "dead_share", "floating_share"),
+}
+"""What can be made the same for all flasks, in a microscopist's words, with the traits of each."""
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, tuple):  # of the colours
+            value = dict(zip(("red", "green", "blue"), value, strict=True))
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": of for inner, of in _flat(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def draw_plastic(rng: np.random.Generator) -> Plastic:

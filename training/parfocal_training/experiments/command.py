@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     crop_set = cropset.load(options.crops).for_training()
     devices = _devices(options.devices)
     runs = one.design(crop_set, options.repeats, options.seed, options.split)
-    recipes = _recipes(options, one, runs)
+    recipes = _recipes(options, one, runs, torch.device(devices[0]).type)
     plan = ExperimentPlan(
         code_version=__version__,
         experiment=one.name,
@@ -136,16 +136,18 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _say_figures(options, console, series, novelty)
 
 
-def _recipes(options: argparse.Namespace, one: Experiment, runs: Sequence[Run]) -> list[Recipe]:
+def _recipes(
+    options: argparse.Namespace, one: Experiment, runs: Sequence[Run], device_type: str
+) -> list[Recipe]:
     """The recipe of each run with the changes that were asked for."""
     if not one.own_recipes:
-        return [recipe_from(options)] * len(runs)
+        return [recipe_from(options, device_type)] * len(runs)
     if options.recipe is not None:
         raise UsageError(
             f"{one.name} compares recipes of its own: leave out --recipe {options.recipe}; --set, "
             "--epochs and --batch change every one of them"
         )
-    return [changed(run.recipe or PAPER_RECIPE, options) for run in runs]
+    return [changed(run.recipe or PAPER_RECIPE, options, device_type) for run in runs]
 
 
 def _devices(names: Sequence[str]) -> tuple[str, ...]:

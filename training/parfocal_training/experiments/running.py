@@ -34,7 +34,7 @@ from parfocal_training.model import ConvNet, ConvNetConfig, config_of
 from parfocal_training.pretraining import pretrain
 from parfocal_training.recipe import Recipe
 from parfocal_training.reference import mean_and_sd, medoid_reference
-from parfocal_training.train import Epoch, Labelled, answer, begin, train
+from parfocal_training.train import Epoch, Labelled, begin, lca_of, train
 from parfocal_training.write import write_whole
 
 
@@ -148,7 +148,7 @@ def execute(crop_set: CropSet, job: Job, device: torch.device) -> RunResult:
         given = answers(model, asked, reference, job.variants)
         distances = None
         if around is not None:
-            lca = answer(model, asked.crops, reference)[1]
+            lca = lca_of(model, asked.crops, reference)
             apart = novelty.distances(around, lca, len(run.classes))
             distances = tuple(float(f"{value:.6g}") for value in apart)
         tests.append(

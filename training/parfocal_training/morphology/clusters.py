@@ -10,7 +10,8 @@ import numpy as np
 
 from parfocal_training.cropset import CropSet
 from parfocal_training.errors import DataError, UsageError
-from parfocal_training.morphology.patch import Bools
+from parfocal_training.morphology.patch import Bools, Ints
+from parfocal_training.phenotypes.trends import many_numbers, of_flasks, spearman_test
 from parfocal_training.seen import order
 
 COLUMNS = ("name", "phenotype", "cluster", "k_means")
@@ -82,9 +83,14 @@ def classes_by(crop_set: CropSet, attribute: str) -> tuple[str, ...]:
 
 
 def choose(
-    clusters: tuple[str, ...], pair: tuple[str, str] | None, densities: tuple[str, ...]
+    clusters: tuple[str, ...],
+    pair: tuple[str, str] | None,
+    densities: tuple[str, ...],
+    groups: Ints,
 ) -> Chosen:
     """The two clusters that were asked for, else the two that say most.
+
+    Shares change with density in whole groups (n,).
 
     Raises
     ------
@@ -93,7 +99,7 @@ def choose(
     """
     counts = Counter(clusters)
     if pair is None:
-        pair, why = _two_of(clusters, counts, densities)
+        pair, why = _two_of(clusters, counts, densities, groups)
     else:
         strange = sorted(set(pair) - set(counts))
         if strange or pair[0] == pair[1]:
@@ -113,26 +119,41 @@ def choose(
 
 
 def _two_of(
-    clusters: tuple[str, ...], counts: Counter[str], densities: tuple[str, ...]
+    clusters: tuple[str, ...], counts: Counter[str], densities: tuple[str, ...], groups: Ints
 ) -> tuple[tuple[str, str], str]:
     different = sorted(counts, key=order)
     if len(different) < 2:
         raise DataError(f"all cells are {different[0]}: there is nothing to compare")
     if len(different) == 2:
         return (different[0], different[1]), "the only two"
-    known = sorted(set(densities) - {""}, key=order)
-    if len(known) > 1 and all(densities):
-        low, high = (
-            Counter(c for c, d in zip(clusters, densities, strict=True) if d == end)
-            for end in (known[0], known[-1])
+    enough = [name for name in different if counts[name] >= LEAST_CELLS]
+    if len(set(densities)) > 1 and all(densities) and len(enough) > 1:
+        change, how = _changes(clusters, enough, densities, groups)
+        first, second = min(change, key=change.__getitem__), max(change, key=change.__getitem__)
+        return (first, second), (
+            f"of {len(different)} clusters the one whose share falls most {how} "
+            f"({change[first]:+.2f}), and the one whose share rises most ({change[second]:+.2f})"
         )
-        enough = [name for name in different if counts[name] >= LEAST_CELLS]
-        gain = {name: high[name] / high.total() - low[name] / low.total() for name in enough}
-        if len(enough) > 1:
-            first, second = min(gain, key=gain.__getitem__), max(gain, key=gain.__getitem__)
-            return (first, second), (
-                f"of {len(different)} clusters the one whose share grows most from density "
-                f"{known[-1]} to {known[0]}, and the one whose share falls most"
-            )
     largest = sorted(different, key=lambda name: -counts[name])[:2]
     return (largest[0], largest[1]), f"the two largest of {len(different)}"
+
+
+def _changes(
+    clusters: tuple[str, ...], names: list[str], densities: tuple[str, ...], groups: Ints
+) -> tuple[dict[str, float], str]:
+    """How the share of each cluster changes with density over groups (n,), and in which sense."""
+    cells = np.bincount(groups)
+    shares = {
+        name: np.bincount(groups, np.array([c == name for c in clusters])) / cells for name in names
+    }
+    if many_numbers(densities):
+        values = of_flasks(densities, groups)
+        found = {name: spearman_test(values, share)[0] for name, share in shares.items()}
+        return found, f"with density, by Spearman's correlation over {len(cells)} groups"
+    known = sorted(set(densities), key=order)
+    low, high = (
+        np.unique(groups[[density == end for density in densities]])
+        for end in (known[0], known[-1])
+    )
+    change = {name: float(s[high].mean() - s[low].mean()) for name, s in shares.items()}
+    return change, f"from density {known[0]} to {known[-1]}, by the mean share of groups"

@@ -39,8 +39,8 @@ def add(commands: Commands) -> None:
         "--pair",
         nargs=2,
         metavar=("A", "B"),
-        help="the two clusters to compare; None: those whose shares change most between the "
-        "densities, without densities the two largest",
+        help="the two clusters to compare; None: those whose shares fall and rise most with "
+        "density, without densities the two largest",
     )
     command.add_argument(
         "--top",

@@ -1,4 +1,4 @@
-"""All features of one cell, under the names that CellProfiler gives them."""
+"""All features of one cell, under the names that CellProfiler gives them where it has them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from parfocal_training.morphology.zernike import zernikes
 
 Features = dict[str, float]
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Goes up whenever a definition changes: stored features of another version are made again."""
 
 CHANNEL = "Brightfield"
@@ -28,7 +28,7 @@ IN_UM = {
     **{f"AreaShape_{name}": (f"AreaShape_{name}_um", 1)
        for name in ("Perimeter", "EquivalentDiameter", "MajorAxisLength", "MinorAxisLength",
                     "MinFeretDiameter", "MaxFeretDiameter", "MaximumRadius")},
-    "ObjectSkeleton_Length": ("ObjectSkeleton_Length_um", 1),
+    "Skeleton_Length": ("Skeleton_Length_um", 1),
 }  # fmt: skip
 """Sizes in pixels, and what they are called in micrometres, with the power of the pixel size."""
 
@@ -94,7 +94,7 @@ def ranked(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(n for n in names if not n.startswith((*PLACES, *TURNED)) and n not in again)
 
 
-def feature_key(crops_sha256: str, masks_sha256: str) -> str:
-    """SHA-256 of what the features of a crop set depend on."""
-    text = f"{FEATURE_VERSION}\n{crops_sha256}\n{masks_sha256}\n"
+def feature_key(pixels_sha256: str, masks_sha256: str, margin_px: int, um_per_px: float) -> str:
+    """SHA-256 of what the features of a crop set depend on: nothing that is known of its flasks."""
+    text = f"{FEATURE_VERSION}\n{pixels_sha256}\n{masks_sha256}\n{margin_px}\n{um_per_px}\n"
     return hashlib.sha256(text.encode()).hexdigest()

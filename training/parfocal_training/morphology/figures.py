@@ -123,6 +123,19 @@ def pair_scores(made: Compared) -> Figure:
     return figure
 
 
+def axes_chosen(made: Compared) -> Figure:
+    """Distance of every ranked feature against its correlation with the first, both axes named."""
+    figure = canvas(7.5, 4.2)
+    plot = figure.subplots()
+    plot.scatter(made.rho, made.jsd, s=12, color="0.6", lw=0)
+    for place, name in ((made.first, "first axis"), (made.second, "second axis")):
+        plot.scatter(made.rho[place], made.jsd[place], s=40, label=f"{name}: {made.names[place]}")
+    plot.set(xlabel="Spearman's correlation with the first feature", xlim=(-1.05, 1.05))
+    plot.set(ylabel="Jensen-Shannon distance", ylim=(0, None))
+    plot.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small")
+    return figure
+
+
 def spectrum(made: Compared) -> Figure:
     """Distances of all ranked features in falling order, beside what chance gives."""
     figure = canvas(9, 3)

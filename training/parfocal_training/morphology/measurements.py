@@ -13,7 +13,7 @@ GROUPS = (
     ("Texture_", "Haralick's 13 features at 3, 5 and 10 px in four directions"),
     ("Granularity_", "light held by bright grains of 16 sizes"),
     ("RadialDistribution_", "grey levels by ring, Zernike moments of the grey levels"),
-    ("ObjectSkeleton_", "ends, forks and branches of the skeleton"),
+    ("Skeleton_", "ends, forks and branches of the skeleton; names of our own"),
     ("Location_", "where in the crop; never ranked"),
 )
 
@@ -21,7 +21,7 @@ OVERVIEW = (
     *("AreaShape_Area_um2", "AreaShape_Perimeter_um", "AreaShape_MajorAxisLength_um"),
     *("AreaShape_Eccentricity", "AreaShape_Solidity", "AreaShape_FormFactor"),
     *("Intensity_StdIntensity_Brightfield", "Texture_SumVariance_Brightfield_5_00_256"),
-    "ObjectSkeleton_NumberEndpoints",
+    "Skeleton_NumberEndpoints",
 )
 
 
@@ -58,14 +58,16 @@ def about_features(page: Report, made: FeatureTable, compared: Compared | None) 
             )
             for prefix, what in GROUPS
         ],
-        "Names and definitions are CellProfiler's, as in cp_measure 0.3.0. Not ranked are features "
+        "Names and definitions are CellProfiler's, as in cp_measure 0.3.0, but for Skeleton and "
+        "for sizes in um. Not ranked are features "
         "that say where and how a cell lies under the camera (places, orientation, moments that "
         f"turning changes, Zernike phases) and {len(IN_UM)} sizes in um that repeat those in px.",
     )
     page.paragraph(
-        "The skeleton is that of CellProfiler's MorphologicalSkeleton. MeasureObjectSkeleton "
-        "counts branches that leave a seed such as a nucleus; a brightfield crop has none, so here "
-        "all ends, forks and branches of the mask's skeleton count."
+        "Skeleton and endpoints are found by the rules of CellProfiler's library, centrosome. Its "
+        "MeasureObjectSkeleton counts branches that leave a seed such as a nucleus; a brightfield "
+        "crop has none, so here all ends, forks and branches of the mask's skeleton count, under "
+        "names of our own. Corners of an outline are ends, too: a mask made of steps has many."
     )
     values = made.values[made.found]
     page.table(

@@ -14,6 +14,7 @@ from parfocal_training import cropset
 from parfocal_training.cropset import CropSet
 from parfocal_training.errors import UsageError
 from parfocal_training.jsonlines import emit
+from parfocal_training.leftout import numbered
 from parfocal_training.morphology import store
 from parfocal_training.morphology.clusters import Chosen, choose, classes_by, read_clusters
 from parfocal_training.morphology.comparison import Compared, compare
@@ -31,8 +32,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Measure every cell, or read what was measured before, then compare two clusters."""
     crop_set = cropset.load(options.crops)
     clusters = _clusters(options, crop_set)
-    densities = tuple(row.image.density for row in crop_set.index.rows)
-    chosen = choose(clusters, options.pair and tuple(options.pair), densities) if clusters else None
+    chosen = _chosen(options, crop_set, clusters) if clusters else None
     options.out.mkdir(parents=True, exist_ok=True)
     made, measured_now = _features(options, crop_set, console)
     compared = None
@@ -57,6 +57,12 @@ def _clusters(options: argparse.Namespace, crop_set: CropSet) -> tuple[str, ...]
     if options.pair is not None:
         raise UsageError("--pair needs --clusters or --by: pairs of what?")
     return ()
+
+
+def _chosen(options: argparse.Namespace, crop_set: CropSet, clusters: tuple[str, ...]) -> Chosen:
+    densities = tuple(row.image.density for row in crop_set.index.rows)
+    pair = options.pair and tuple(options.pair)
+    return choose(clusters, pair, densities, numbered(crop_set.groups)[1])
 
 
 def _features(

@@ -89,6 +89,11 @@ def _projection(page: Report, made: Compared) -> None:
         f"{second}, rank {made.second + 1}, correlation {made.rho[made.second]:.2f}."
     )
     page.figure(
+        figures.axes_chosen(made),
+        "Every ranked feature: how far apart the clusters are in it, and how much it repeats the "
+        "first.",
+    )
+    page.figure(
         figures.projection(made),
         "Contours hold half and four fifths of a cluster; counts are spread a little at random; "
         "the outermost 0.5 % may lie outside.",

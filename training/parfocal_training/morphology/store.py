@@ -26,9 +26,15 @@ Columns = dict[str, list[Any]]
 
 
 def key_of(crop_set: CropSet) -> str:
-    """SHA-256 of what the features of a set depend on: pixels, masks and definitions."""
-    masks = crop_set.index.masks_sha256 if crop_set.masks is not None else ""
-    return feature_key(crop_set.digest, str(masks))
+    """SHA-256 of what the features of a set depend on: pixels, masks, scale and definitions.
+
+    Not what is known of the cells, so that a density put right measures nothing anew.
+    """
+    index = crop_set.index
+    masks = index.masks_sha256 if crop_set.masks is not None else ""
+    return feature_key(
+        index.pixels_sha256, str(masks), index.rules.margin_px, index.rules.um_per_px
+    )
 
 
 def read(folder: Path, key: str) -> FeatureTable | None:

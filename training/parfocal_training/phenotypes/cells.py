@@ -5,11 +5,12 @@ import io
 
 from parfocal.phenotypes import Phenotyper
 from parfocal_training.cropset import CropSet
+from parfocal_training.phenotypes.origins import MEDOIDS, PIXELS
 from parfocal_training.phenotypes.study import Study
 
 COLUMNS = (
     *("crop", "path", "x_px", "y_px", "cell_line", "group", "phenotype", "name", "silhouette"),
-    *("single_view", "distance", "unlike_any"),
+    *("single_view", "distance", "unlike_any", "k_medoids", "pixels"),
 )
 
 
@@ -17,7 +18,8 @@ def cells_csv(made: Study, crop_set: CropSet) -> str:
     """The table.
 
     `phenotype` and `silhouette` come from the copies; `single_view`, `distance` to its cluster and
-    `unlike_any` from the crop as imaged, by the daemon's own code.
+    `unlike_any` from the crop as imaged, by the daemon's own code. `k_medoids` of LCA and clusters
+    of `pixels` are there to compare with.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -33,6 +35,7 @@ def cells_csv(made: Study, crop_set: CropSet) -> str:
                 *(int(made.labels[i]) + 1, made.known.names[int(made.labels[i])]),
                 *(f"{made.silhouettes[i]:.3f}", int(near[i]) + 1),
                 *(f"{apart[i]:.4f}", int(beyond[i])),
+                *(int(made.others[name][i]) + 1 for name in (MEDOIDS, PIXELS)),
             ]
         )
     return text.getvalue()

@@ -8,6 +8,7 @@ import numpy as np
 
 from parfocal_training.checkpoint import decoded
 from parfocal_training.phenotypes.clustering import Method, clustered
+from parfocal_training.phenotypes.progress import Watched, unwatched
 from parfocal_training.phenotypes.silhouette import distances, silhouettes
 from parfocal_training.phenotypes.space import Floats, Ints
 from parfocal_training.pixels.clusters import by_size
@@ -40,10 +41,17 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     found: tuple[OfK, ...]
 
 
-def starts(points: Floats, k: int, method: Method, repeats: int, seed: int) -> tuple[Ints, Floats]:
+def starts(
+    points: Floats,
+    k: int,
+    method: Method,
+    repeats: int,
+    seed: int,
+    watched: Watched = unwatched,
+) -> tuple[Ints, Floats]:
     """Independent starts: clusters (repeats, n), numbered by falling size, and their costs."""
     labels, cost = [], []
-    for repeat in range(repeats):
+    for repeat in watched(range(repeats), "starts"):
         found, lost = clustered(points, k, method, seed + repeat)
         labels.append(by_size(found))
         cost.append(lost)
@@ -57,12 +65,13 @@ def sweep(
     repeats: int,
     seed: int,
     say: Callable[[OfK], None],
+    watched: Watched = unwatched,
 ) -> tuple[OfK, ...]:
     """Every k, told to `say` as it is done."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(points))[:MOST_CELLS])
     apart = distances(points[chosen], points[chosen])
     out = []
-    for k in ks:
+    for k in watched(ks, "numbers of clusters"):
         labels, cost = starts(points, k, method, repeats, seed)
         means = np.array([silhouettes(apart, one, one).mean() for one in labels[:, chosen]])
         best = int(cost.argmin())
@@ -86,11 +95,18 @@ def inertia(points: Floats, labels: Ints) -> float:
     return float(sum(((mine - mine.mean(0)) ** 2).sum() for mine in every))
 
 
-def kept_sweep(path: Path, key: str, make: Callable[[], tuple[OfK, ...]]) -> tuple[OfK, ...]:
-    """The sweep that a file holds if its key is this one, else made now and written there."""
+def kept_sweep(
+    path: Path, key: str, make: Callable[[], tuple[OfK, ...]], say: Callable[[OfK], None]
+) -> tuple[OfK, ...]:
+    """The sweep that a file holds if its key is this one, else made now and written there.
+
+    Every k of a sweep that was kept is told to `say`; `make` tells for itself.
+    """
     if path.exists():
         kept = decoded(path.read_bytes(), Sweep, path)
         if kept.key == key:
+            for one in kept.found:
+                say(one)
             return kept.found
     found = make()
     write_whole(path, msgspec.json.encode(Sweep(key=key, found=found)))

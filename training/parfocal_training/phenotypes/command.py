@@ -1,6 +1,8 @@
 """`parfocal-train phenotypes`: clusters of cells by their LCA, and names for them."""
 
 import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +21,9 @@ from parfocal_training.phenotypes.asked import MIXTURE_DISCRIMINANTS, cluster_op
 from parfocal_training.phenotypes.choice import OfK
 from parfocal_training.phenotypes.lca import CellLca, Source, kept_lca, recipe_of
 from parfocal_training.phenotypes.outcome import name_again, tell, write_all
+from parfocal_training.phenotypes.progress import T
 from parfocal_training.phenotypes.study import Cells, Study, study
+from parfocal_training.recipe import Recipe
 
 
 def add(commands: Commands) -> None:
@@ -41,6 +45,15 @@ def add(commands: Commands) -> None:
     )
     command.add_argument(
         "crops", type=Path, nargs="?", help="folder made by parfocal-train crops; not with --name"
+    )
+    command.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="NETWORK",
+        help="further trainings on the same crops, such as fits of other seeds: only to measure "
+        "how far clusters agree between networks",
     )
     cluster_options(command)
     command.add_argument(
@@ -69,8 +82,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     crop_set = cropset.load(options.crops)  # all: no label is used, as in selflabel
-    networks = trained_networks(options.network)
-    _check(options, crop_set, networks)
+    networks = _networks(options)
+    _check(options, crop_set, tuple(networks))
     cells = _cells(options, crop_set, networks, console)
     made = _study(cells, options, console)
     with console.status("figures"):
@@ -78,11 +91,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
     tell(made.results, made.known, options, console)
 
 
+def _networks(options: argparse.Namespace) -> dict[TrainedNetwork, Recipe]:
+    """Every network and how it was trained, that of the phenotypes first; names are unique."""
+    found = dict.fromkeys(trained_networks(options.network), recipe_of(options.network))
+    for number, folder in enumerate(options.beside, 2):
+        for one in trained_networks(folder):
+            found[replace(one, name=f"{one.name}-of-{number}")] = recipe_of(folder)
+    return found
+
+
 def _check(
     options: argparse.Namespace, crop_set: CropSet, networks: tuple[TrainedNetwork, ...]
 ) -> None:
     mine, n = crop_set.index.rules, len(crop_set)
-    differ = mine.differences(networks[0].pixels)
+    differ = next(filter(None, (mine.differences(one.pixels) for one in networks)), "")
     if differ:
         raise UsageError(
             f"the network takes other crops than these ({differ}): make the crops again with the "
@@ -114,12 +136,11 @@ def _check(
 def _cells(
     options: argparse.Namespace,
     crop_set: CropSet,
-    networks: tuple[TrainedNetwork, ...],
+    networks: dict[TrainedNetwork, Recipe],
     console: Console,
 ) -> Cells:
     """The LCAs of all networks, from disk where they are known."""
     device = device_named(options.device)
-    recipe = recipe_of(options.network)
     asked = [
         Source(
             weights_sha256=one.weights_sha256,
@@ -130,7 +151,7 @@ def _cells(
             seed=options.seed,
             device=device.type,
         )
-        for one in networks
+        for one, recipe in networks.items()
     ]
     lcas: list[CellLca] = []
     with Progress(console=console, disable=options.json or not console.is_terminal) as bar:
@@ -139,17 +160,24 @@ def _cells(
             path = options.out / "lca" / f"{network.name}.safetensors"
             lcas.append(kept_lca(path, network, crop_set, mine, lambda: bar.advance(task)))
             bar.update(task, completed=(number + 1) * (options.copies + 1))
-    return Cells(crop_set, networks, lcas, asked[0])
+    curves = options.network / "curves.png"
+    profile = curves.read_bytes() if curves.exists() else None
+    return Cells(crop_set, tuple(networks), lcas, asked[0], profile)
 
 
 def _study(cells: Cells, options: argparse.Namespace, console: Console) -> Study:
+    """The study, with a bar for each of its stages."""
+
+    def say(one: OfK) -> None:
+        if options.json:
+            emit(one)
+
     with Progress(console=console, disable=options.json or not console.is_terminal) as bar:
-        top = min(options.max_clusters, len(cells.crop_set) // 5)
-        task = bar.add_task("clusters", total=top - 1)
 
-        def say(one: OfK) -> None:
-            bar.advance(task)
-            if options.json:
-                emit(one)
+        def watched(steps: Sequence[T], stage: str, /) -> Iterator[T]:
+            task = bar.add_task(stage, total=len(steps))
+            for one in steps:
+                yield one
+                bar.advance(task)
 
-        return study(cells, options, say)
+        return study(cells, options, say, watched)

@@ -1,4 +1,4 @@
-"""Whether the fraction of a phenotype differs between densities, with flasks as the units."""
+"""Whether the fraction of a phenotype differs between two values, with flasks as the units."""
 
 import math
 from itertools import combinations
@@ -7,9 +7,7 @@ import msgspec
 import numpy as np
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
-from parfocal_training.cropset import CropSet
 from parfocal_training.phenotypes.space import Floats, Ints
-from parfocal_training.seen import order
 
 LEAST_FLASKS = 2
 """Flasks a side below which nothing is tested: one flask tells nothing about flasks."""
@@ -18,12 +16,13 @@ MOST_ARRANGEMENTS = 20_000
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean fraction of a phenotype at density `second` less that at `first`, over flasks.
+    """Mean fraction of a phenotype at value `second` of an attribute less that at `first`.
 
-    `p` is Welch's, `p_holm` corrected over all tests of the table, `p_permutation` exact over
-    arrangements of whole flasks (or 20,000 of them) and not corrected.
+    Means are over flasks. `p` is Welch's, `p_holm` corrected over all tests of the attribute,
+    `p_permutation` exact over arrangements of whole flasks (or 20,000 of them), not corrected.
     """
 
+    attribute: str = "density"
     cells: str
     phenotype: int
     first: str
@@ -37,73 +36,34 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     p_permutation: float
 
 
-def differences(crop_set: CropSet, labels: Ints) -> tuple[tuple[Difference, ...], str]:
-    """Every phenotype at two densities of one cell line, and why nothing was tested if so.
+def differences(attribute: str, line: str, sides: dict[str, tuple[Ints, Ints]]) -> list[Difference]:
+    """Every phenotype at any two values of an attribute.
 
-    Welch's test on one fraction a flask: flasks are the units, densities may vary unequally, and
-    with two to four flasks a side no arrangement of them is rare enough to pass a correction for
-    several phenotypes.
+    Each value has the hits (f, k) of its flasks among their cells (f,). Welch's test on one
+    fraction a flask: flasks are the units, values may vary unequally, and with two to four flasks
+    a side no arrangement of them is rare enough to pass a correction for several phenotypes.
     """
-    rows = [row.image for row in crop_set.index.rows]
-    kind = crop_set.index.group_kind
-    if kind != "flask":
-        return (), f"Densities are not compared: cells are grouped by {kind}, not by flask."
-    if not all(row.density for row in rows):
-        return (), "Densities are not compared: they were not recorded for every cell."
-    out: list[Difference] = []
-    for line in crop_set.classes:
-        of_line = np.array([row.cell_line == line for row in rows])
-        flasks = _flasks_of(crop_set, labels, of_line)
-        for first, second in combinations(sorted(flasks, key=order), 2):
-            one, other = flasks[first], flasks[second]
-            if min(len(one), len(other)) >= LEAST_FLASKS:
-                out += _compared(line, (first, second), one, other, int(labels.max()) + 1)
-    if not out:
-        return (), (
-            "Densities are not compared: no two densities of a cell line have at least "
-            f"{LEAST_FLASKS} flasks each, and one flask tells nothing about flasks."
-        )
-    corrected = holm(np.array([one.p for one in out]))
-    done = [
-        msgspec.structs.replace(o, p_holm=float(p)) for o, p in zip(out, corrected, strict=True)
-    ]
-    return tuple(done), ""
-
-
-def _flasks_of(crop_set: CropSet, labels: Ints, chosen: Ints) -> dict[str, list[Ints]]:
-    """Clusters of the chosen cells, of each flask, under its density."""
-    out: dict[str, dict[str, list[int]]] = {}
-    for at in np.flatnonzero(chosen):
-        row = crop_set.index.rows[at].image
-        out.setdefault(row.density, {}).setdefault(row.group, []).append(int(labels[at]))
-    return {d: [np.array(cells) for cells in flasks.values()] for d, flasks in out.items()}
-
-
-def _compared(
-    line: str, names: tuple[str, str], one: list[Ints], other: list[Ints], k: int
-) -> list[Difference]:
     out = []
-    for j in range(k):
-        hits, cells = (
-            [np.array([f(flask) for flask in side]) for side in (one, other)]
-            for f in (lambda flask, j=j: (flask == j).sum(), len)
-        )
-        difference, half, p = welch(hits[0], cells[0], hits[1], cells[1])
-        out.append(
-            Difference(
-                cells=line,
-                phenotype=j + 1,
-                first=names[0],
-                second=names[1],
-                flasks=(len(one), len(other)),
-                difference=difference,
-                low=difference - half,
-                high=difference + half,
-                p=p,
-                p_holm=p,
-                p_permutation=permutation(hits[0] / cells[0], hits[1] / cells[1]),
+    for first, second in combinations(sides, 2):
+        (one, n), (other, m) = sides[first], sides[second]
+        for j in range(one.shape[1]):
+            difference, half, p = welch(one[:, j], n, other[:, j], m)
+            out.append(
+                Difference(
+                    attribute=attribute,
+                    cells=line,
+                    phenotype=j + 1,
+                    first=first,
+                    second=second,
+                    flasks=(len(n), len(m)),
+                    difference=difference,
+                    low=difference - half,
+                    high=difference + half,
+                    p=p,
+                    p_holm=p,
+                    p_permutation=permutation(one[:, j] / n, other[:, j] / m),
+                )
             )
-        )
     return out
 
 

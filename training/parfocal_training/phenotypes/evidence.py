@@ -5,11 +5,12 @@ from pathlib import Path
 
 from parfocal.card import Phenotypes
 from parfocal_training.phenotypes.results import Results
+from parfocal_training.phenotypes.trends import Third
 from parfocal_training.report import Report, ReportPart
 
 
 def fractions(page: Report, found: Results, known: Phenotypes, folder: Path) -> None:
-    """Fractions of groups and of what was recorded, and differences between densities."""
+    """Fractions of groups and of what was recorded, and how they go with density and passage."""
     page.heading("Fractions")
     kind = found.group_kind
     picture(page, folder, "groups", f"Share of the cells of each {kind}, in percent.")
@@ -22,26 +23,74 @@ def fractions(page: Report, found: Results, known: Phenotypes, folder: Path) -> 
             f"fractions-{attribute.replace(' ', '-')}",
             f"Share of cells by {attribute}; 95 % intervals with {kind}s as the units.",
         )
+    page.heading("Density and passage")
+    if (folder / "figures" / "density-cells.png").exists():
+        picture(
+            page,
+            folder,
+            "density-cells",
+            "The phenotypes whose shares fall and rise most with density, in the cell line where "
+            "the evidence is strongest: cells near the middle of each, at either end.",
+        )
+    if found.differences:
+        _pairs(page, found, known)
+    for attribute in dict.fromkeys(one.attribute for one in found.trends):
+        _trends(page, found, known, folder, attribute)
     if found.untested:
-        page.paragraph(found.untested)
-        return
+        page.paragraph(f"What was not tested: {found.untested}")
+
+
+def _pairs(page: Report, found: Results, known: Phenotypes) -> None:
     page.table(
-        ("cells", "phenotype", "densities", "difference", "95 % interval", "p", "Holm", "permuted"),
+        ("cells", "phenotype", "flasks", "difference", "95 % interval", "p", "Holm", "permuted"),
         [
             (
                 one.cells,
                 known.names[one.phenotype - 1],
-                f"{one.second} ({one.flasks[1]}) less {one.first} ({one.flasks[0]})",
+                f"{one.attribute} {one.second} ({one.flasks[1]}) less {one.first} "
+                f"({one.flasks[0]})",
                 f"{100 * one.difference:+.1f} %",
                 f"{100 * one.low:+.1f} to {100 * one.high:+.1f} %",
                 *(one.p, one.p_holm, one.p_permutation),
             )
             for one in sorted(found.differences, key=lambda one: (one.p_holm, one.p))
         ],
-        "Mean fraction over flasks (so many) at two densities. Flasks are the units: p is of "
-        "Welch's test on one fraction a flask, then corrected after Holm for all lines of this "
-        "table. The permutation of flasks assumes less, but with few flasks its p cannot be small. "
-        "Intervals are not corrected.",
+        "Two values compared: mean share over flasks (so many). Flasks are the units: p is of "
+        "Welch's test on one share a flask, then corrected after Holm over all tests of density or "
+        "of passage. The permutation of flasks assumes less, but with few flasks its p cannot be "
+        "small. Intervals are not corrected.",
+    )
+
+
+def _trends(page: Report, found: Results, known: Phenotypes, folder: Path, attribute: str) -> None:
+    mine = [one for one in found.trends if one.attribute == attribute]
+    picture(
+        page,
+        folder,
+        f"trend-{attribute}",
+        f"Share of each phenotype against {attribute}, a point a flask; bars: thirds of the flasks "
+        "of a line with 95 % intervals.",
+    )
+    page.table(
+        ("cells", "phenotype", "flasks", f"lowest {attribute}", f"highest {attribute}",
+         "rank correlation", "p", "Holm"),
+        [
+            (one.cells, known.names[one.phenotype - 1], one.flasks, _third(one.thirds[0]),
+             _third(one.thirds[-1]), f"{one.rho:+.2f}", one.p, one.p_holm)
+            for one in sorted(mine, key=lambda one: (one.p_holm, one.p))
+        ],
+        f"Trend with {attribute}: share of the cells in the third of the flasks where {attribute} "
+        "is lowest and in the third where it is highest (from, to; 95 % interval, flasks as the "
+        "units), and Spearman's correlation over flasks, one share a flask. p is of orders of the "
+        "flasks at random, then corrected after Holm over all tests of this attribute. A trend "
+        "does not say why: flasks differ in more than one way.",
+    )  # fmt: skip
+
+
+def _third(one: Third) -> str:
+    return (
+        f"{100 * one.fraction:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f}) at "
+        f"{one.first:g} to {one.last:g}"
     )
 
 

@@ -1,6 +1,6 @@
 """Panels after the paper's Fig. 5 and S5: matrices of LCA, curves over k, spread, fractions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ from parfocal_training.phenotypes.fractions import Share
 from parfocal_training.phenotypes.results import Spread
 from parfocal_training.phenotypes.silhouette import distances
 from parfocal_training.phenotypes.space import Floats, Ints
+from parfocal_training.phenotypes.trends import Trend
 from parfocal_training.report import canvas
 
 Colour = tuple[float, float, float, float]
@@ -181,4 +182,36 @@ def value_fractions(shares: Sequence[Share], attribute: str) -> Figure:
     plot.legend(
         fontsize="small", frameon=False, title=attribute, loc="upper left", bbox_to_anchor=(1, 1)
     )
+    return figure
+
+
+def trend(
+    points: Mapping[str, tuple[Floats, Floats]], found: Sequence[Trend], attribute: str
+) -> Figure:
+    """Share of each phenotype against an attribute: flasks as points, thirds of them as bars.
+
+    `points` are the values (f,) of a line's flasks and their shares (f, k).
+    """
+    k = max(one.phenotype for one in found)
+    columns = min(k, 4)
+    rows = -(-k // columns)
+    figure = canvas(2.9 * columns, 2.4 * rows + 0.3)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for number, (line, (values, shares)) in enumerate(points.items()):
+        shade = f"C{number}"
+        for j, plot in enumerate(grid.flat[:k]):
+            plot.scatter(values, 100 * shares[:, j], s=8, color=shade, alpha=0.35, lw=0)
+            (one,) = [one for one in found if (one.cells, one.phenotype) == (line, j + 1)]
+            for third in one.thirds:
+                across = [third.first, third.last]
+                plot.fill_between(across, 100 * third.low, 100 * third.high, color=shade, alpha=0.2)
+                plot.plot(across, [100 * third.fraction] * 2, color=shade, lw=2)
+        grid[0, 0].plot([], [], color=shade, lw=2, label=line)
+    for j, plot in enumerate(grid.flat):
+        plot.set(title=f"phenotype {j + 1}", ylim=(0, None))
+        plot.set_visible(j < k)
+    figure.supxlabel(attribute)
+    figure.supylabel("cells of the flask (%)")
+    if len(points) > 1:
+        figure.legend(loc="outside upper center", ncols=len(points), frameon=False)
     return figure

@@ -9,6 +9,7 @@ from parfocal.intervals import clustered
 from parfocal_training.cropset import CropSet
 from parfocal_training.leftout import numbered
 from parfocal_training.phenotypes.space import Ints
+from parfocal_training.phenotypes.trends import many_numbers, of_flasks, thirds
 from parfocal_training.seen import order
 
 MOST_VALUES = 12
@@ -33,12 +34,19 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shares(crop_set: CropSet, labels: Ints) -> tuple[Share, ...]:
-    """Fractions in every group and for every recorded density, passage and cell line."""
+    """Fractions in every group and for every recorded density, passage and cell line.
+
+    Many numbers stand as three ranges, each of a third of the groups; more than `MOST_VALUES` names
+    are left out.
+    """
     rows = [row.image for row in crop_set.index.rows]
     kind = crop_set.index.group_kind
     units = numbered(crop_set.groups)[1]
     out = _shares(kind, crop_set.groups, labels, numbered(tuple(row.path for row in rows))[1])
-    known = {name: tuple(getattr(row, name) for row in rows) for name in ("density", "passage")}
+    known = {
+        name: _few(tuple(getattr(row, name) for row in rows), units)
+        for name in ("density", "passage")
+    }
     known["cell line"] = tuple(row.cell_line for row in rows)
     if len(set(known["cell line"])) > 1:
         pairs = zip(known["cell line"], known["density"], strict=True)
@@ -50,10 +58,35 @@ def shares(crop_set: CropSet, labels: Ints) -> tuple[Share, ...]:
     return tuple(out)
 
 
+def too_many(crop_set: CropSet) -> tuple[str, ...]:
+    """A sentence for each attribute whose names are too many for `shares`."""
+    rows = [row.image for row in crop_set.index.rows]
+    out = []
+    for name in ("density", "passage"):
+        values = tuple(getattr(row, name) for row in rows)
+        n = len(set(values))
+        if n > MOST_VALUES and not many_numbers(values):
+            out.append(f"Shares by {name} are not shown: {n} names are more than {MOST_VALUES}.")
+    return tuple(out)
+
+
+def _few(values: tuple[str, ...], units: Ints) -> tuple[str, ...]:
+    """Values, or where they are many numbers the third of the groups that each cell is in."""
+    if len(set(values)) <= MOST_VALUES or not many_numbers(values):
+        return values
+    of_units = of_flasks(values, units)
+    part = thirds(of_units)
+    names = []
+    for i in range(int(part.max()) + 1):
+        mine = of_units[part == i]
+        names.append(f"{mine.min():g} to {mine.max():g}")
+    return tuple(names[i] for i in part[units])
+
+
 def _shares(attribute: str, values: Sequence[str], labels: Ints, units: Ints) -> list[Share]:
     names = np.array(values)
     out = []
-    for value in sorted(set(values), key=order):
+    for value in sorted(set(values), key=_first):
         mine = names == value
         for j in range(int(labels.max()) + 1):
             counts = _counts(labels[mine] == j, units[mine])
@@ -73,6 +106,11 @@ def _shares(attribute: str, values: Sequence[str], labels: Ints, units: Ints) ->
                 )
             )
     return out
+
+
+def _first(value: str) -> tuple[tuple[float, str], ...]:
+    """Where a value stands among others; a range stands where it begins."""
+    return tuple(order(part.partition(" to ")[0]) for part in value.split(", "))
 
 
 def _counts(hits: Ints, units: Ints) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from parfocal_training.model import ConvNet
 from parfocal_training.networks import TrainedNetwork
 from parfocal_training.recipe import Recipe
 from parfocal_training.selflabel.store import read_selflabelled
-from parfocal_training.train import Labelled, Material, answer, to_vary, varied
+from parfocal_training.train import Labelled, Material, lca_of, to_vary, varied
 from parfocal_training.write import write_whole
 
 Values = NDArray[np.float32]
@@ -81,7 +81,7 @@ def kept_lca(
     `say` is called after every copy.
     """
     if path.exists():
-        tensors, header = read_tensors(path, HEADER)
+        tensors, header = read_tensors(path, HEADER, "compute these LCAs again")
         if header == _text(asked):
             arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
             return CellLca(**arrays)
@@ -106,7 +106,7 @@ def _made(
     model = fast(network.model).to(device)
     reference = network.pixels.reference_distribution()
     cells = Labelled.each_its_own(device, crop_set)
-    single = answer(model, cells.crops, reference)[1].cpu().numpy()  # (n, d)
+    single = lca_of(model, cells.crops, reference).cpu().numpy()  # (n, d)
     say()
     material = to_vary(cells, asked.recipe, model.config, reference)
     known = Copies.on(device, n, FIRST_COPY + asked.copies, 0, asked.seed)

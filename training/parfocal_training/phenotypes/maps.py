@@ -53,28 +53,42 @@ def thumbnails(
 
 def montage(rows: Sequence[Picture], sizes: Sequence[int]) -> Figure:
     """One line of thumbnails (m, s, s) for each phenotype, its number large beside it."""
-    step, k = THUMBNAIL_PX + GAP_PX, len(rows)
-    sheet = np.full((k * step, SHOWN * step), 255, np.uint8)
-    for j, row in enumerate(rows):
-        for place, one in enumerate(row):
-            top, left = j * step + GAP_PX // 2, place * step + GAP_PX // 2
-            sheet[top : top + THUMBNAIL_PX, left : left + THUMBNAIL_PX] = one
-    label_px = 150
-    figure = canvas((SHOWN * step + label_px) / 120, k * step / 120)
-    figure.set_layout_engine("none")
-    width = SHOWN * step + label_px
-    plot = figure.add_axes((label_px / width, 0, SHOWN * step / width, 1))
-    plot.imshow(sheet, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
-    plot.set_axis_off()
+    k = len(rows)
+    figure, at = _lines(rows, label_px=150)
     for j, n in enumerate(sizes):
         middle = 1 - (j + 0.5) / k
-        at = 0.42 * label_px / width
         figure.text(
             at, middle + 0.1 / k, str(j + 1), fontsize=34, weight="bold", ha="center", va="center",
             color=colour(j, k),
         )  # fmt: skip
         figure.text(at, middle - 0.3 / k, f"{n} cells", fontsize=10, ha="center", va="center")
     return figure
+
+
+def lines(rows: Sequence[Picture], said: Sequence[str]) -> Figure:
+    """One line of thumbnails (m, s, s) for each text, which stands beside it."""
+    figure, at = _lines(rows, label_px=250)
+    for j, text in enumerate(said):
+        middle = 1 - (j + 0.5) / len(rows)
+        figure.text(at, middle, text, fontsize=11, ha="center", va="center")
+    return figure
+
+
+def _lines(rows: Sequence[Picture], label_px: int) -> tuple[Figure, float]:
+    """Lines of thumbnails with room on the left, and the middle of that room."""
+    step, k = THUMBNAIL_PX + GAP_PX, len(rows)
+    sheet = np.full((k * step, SHOWN * step), 255, np.uint8)
+    for j, row in enumerate(rows):
+        for place, one in enumerate(row):
+            top, left = j * step + GAP_PX // 2, place * step + GAP_PX // 2
+            sheet[top : top + THUMBNAIL_PX, left : left + THUMBNAIL_PX] = one
+    figure = canvas((SHOWN * step + label_px) / 120, k * step / 120)
+    figure.set_layout_engine("none")
+    width = SHOWN * step + label_px
+    plot = figure.add_axes((label_px / width, 0, SHOWN * step / width, 1))
+    plot.imshow(sheet, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
+    plot.set_axis_off()
+    return figure, 0.42 * label_px / width
 
 
 def mapped(points: Floats, seed: int) -> tuple[Ints, Floats]:

@@ -6,10 +6,10 @@ from parfocal.card import Phenotypes
 from parfocal_training.phenotypes.choice import MOST_CELLS
 from parfocal_training.phenotypes.lca import CellLca
 from parfocal_training.phenotypes.results import Cluster, Medoids
-from parfocal_training.phenotypes.silhouette import all_silhouettes
+from parfocal_training.phenotypes.silhouette import all_silhouettes, distances
 from parfocal_training.phenotypes.space import Floats, Ints, Space
 from parfocal_training.pixels.agreement import adjusted_rand
-from parfocal_training.pixels.clusters import k_medoids
+from parfocal_training.pixels.clusters import by_size, k_medoids
 
 
 def spread(
@@ -40,14 +40,26 @@ def clusters(
     )
 
 
-def medoids(points: Floats, labels: Ints, rng: np.random.Generator) -> Medoids:
-    """k-medoids, whose cost grows as the square of the cells, on at most 3,000 of them."""
-    some = np.sort(rng.permutation(len(points))[:MOST_CELLS])
-    k = len(np.unique(labels))
-    found, mine = k_medoids(points[some], k), labels[some]
+def medoid_clusters(points: Floats, k: int, rng: np.random.Generator) -> Ints:
+    """k-medoids (n,) of points (n, q).
+
+    The cost grows as the square of the cells, so medoids are sought among at most `MOST_CELLS` of
+    them and every other cell goes to the nearest (CLARA, Kaufman and Rousseeuw 1990).
+    """
+    some = points[np.sort(rng.permutation(len(points))[:MOST_CELLS])]
+    labels = k_medoids(some, k)
+    middles = []
+    for j in range(k):
+        mine = some[labels == j]
+        middles.append(mine[distances(mine, mine).sum(1).argmin()])
+    return by_size(distances(points, np.stack(middles)).argmin(1).astype(np.int64))
+
+
+def medoids(points: Floats, labels: Ints, found: Ints) -> Medoids:
+    """k-medoids `found` (n,) beside the clusters (n,) of a study."""
     return Medoids(
-        n=len(some),
-        silhouette=float(all_silhouettes(points[some], found).mean()),
-        clusters_silhouette=float(all_silhouettes(points[some], mine).mean()),
-        rand=adjusted_rand(mine.astype(np.intp), found),
+        n=min(len(points), MOST_CELLS),
+        silhouette=float(all_silhouettes(points, found).mean()),
+        clusters_silhouette=float(all_silhouettes(points, labels).mean()),
+        rand=adjusted_rand(labels.astype(np.intp), found),
     )

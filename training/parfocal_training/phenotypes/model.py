@@ -11,6 +11,7 @@ from parfocal.phenotypes import Clusters
 from parfocal_training.leftout import share
 from parfocal_training.phenotypes.clustering import Method, clustered_from, clusters_of
 from parfocal_training.phenotypes.lca import CellLca
+from parfocal_training.phenotypes.progress import Watched, unwatched
 from parfocal_training.phenotypes.space import Floats, Ints, Kind, Space, fitted, spread_of
 from parfocal_training.phenotypes.stability import Agreed, as_metric
 from parfocal_training.pixels.agreement import adjusted_rand
@@ -26,7 +27,8 @@ class SingleView(msgspec.Struct, frozen=True, kw_only=True):
     """How well the LCA of the crop as imaged finds the cluster that the copies' mean LCA found.
 
     `accuracy`: nearest cluster over all cells; `left_out`: of cells from groups that neither space
-    nor clusters had seen. `rand` is the adjusted Rand index over all cells.
+    nor clusters had seen, though k was chosen on all. `rand` is the adjusted Rand index
+    over all cells.
     """
 
     accuracy: float
@@ -59,17 +61,24 @@ def folds_of(groups: Ints, folds: int, rng: np.random.Generator) -> Ints:
 
 
 def left_out_cells(
-    lca: CellLca, labels: Ints, kind: Kind, components: int | None, method: Method, folds: Ints
+    lca: CellLca,
+    labels: Ints,
+    kind: Kind,
+    components: int | None,
+    method: Method,
+    folds: Ints,
+    watched: Watched = unwatched,
 ) -> LeftOutCells:
     """Every cell as a model made of the other folds sees it.
 
     Space and clusters are made anew from the others, beginning at their clusters, so that these
-    keep their numbers.
+    keep their numbers. What comes from all cells is how many clusters there are, and that start.
     """
     nearest, apart = np.zeros(len(labels), np.int64), np.zeros(len(labels))
-    for fold in np.unique(folds):
+    for fold in watched(np.unique(folds).tolist(), "left-out folds"):
         others = folds != fold
-        space = fitted(lca.mean[others], kind, components, spread_of(lca.copies))
+        within = spread_of(lca.copies[others[lca.spread]])
+        space = fitted(lca.mean[others], kind, components, within)
         found = clustered_from(space.at(lca.mean[others]), labels[others], method)
         there, of = np.unique(found, return_inverse=True)
         known = clusters_of(space.at(lca.single[others]), of, method)

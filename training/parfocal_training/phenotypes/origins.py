@@ -1,6 +1,5 @@
 """What clusters of LCAs and clusters of pixels follow: orientation, flasks, densities."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from parfocal.normalize import Reference, normalize
 from parfocal_training.cropset import CropSet
 from parfocal_training.leftout import numbered
+from parfocal_training.phenotypes.progress import Watched, unwatched
 from parfocal_training.phenotypes.space import Ints
 from parfocal_training.pixels.agreement import agreement
 from parfocal_training.pixels.baseline import ATTRIBUTES
@@ -22,7 +22,7 @@ LEAST_ELONGATED = 10
 COMPONENTS = 10
 """Of pixels, as `parfocal-train pca` has by default."""
 
-LCA, PIXELS = "LCA", "pixels (PCA)"
+LCA, MEDOIDS, PIXELS = "LCA", "LCA, k-medoids", "pixels (PCA)"
 
 
 class Oriented(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,21 +56,20 @@ class Pixels:
     axes: Axes
 
 
-def pixels_of(crop_set: CropSet, reference: Reference, shrink: int) -> Pixels:
+def pixels_of(
+    crop_set: CropSet, reference: Reference, shrink: int, watched: Watched = unwatched
+) -> Pixels:
     """Normalized crops, a few at a time: n whole ones in float32 would need gigabytes."""
     small, axes = [], []
-    for crops in _normalized(crop_set, reference):
+    for at in watched(range(0, len(crop_set), 64), "pixels"):
+        some = np.arange(at, min(at + 64, len(crop_set)))
+        crops = normalize(crop_set.bare(some), reference)
         small.append(area_averaged(crops, shrink))
-        axes.append(axes_of(crops))
+        axes.append(axes_of(crops, crop_set.bare_masks(some)))
     joined = Axes(
         *(np.concatenate([getattr(a, f) for a in axes]) for f in ("angle_rad", "aspect", "whole"))
     )
     return Pixels(np.concatenate(small), joined)
-
-
-def _normalized(crop_set: CropSet, reference: Reference) -> Iterator[NDArray[np.float32]]:
-    for at in range(0, len(crop_set), 64):
-        yield normalize(crop_set.bare(np.arange(at, min(at + 64, len(crop_set)))), reference)
 
 
 def pixel_clusters(pixels: Pixels, k: int, seed: int) -> Ints:
@@ -80,7 +79,11 @@ def pixel_clusters(pixels: Pixels, k: int, seed: int) -> Ints:
 
 
 def oriented(
-    clusterings: dict[str, Ints], axes: Axes, groups: Ints, rng: np.random.Generator
+    clusterings: dict[str, Ints],
+    axes: Axes,
+    groups: Ints,
+    rng: np.random.Generator,
+    watched: Watched = unwatched,
 ) -> tuple[Oriented, ...]:
     """How far each clustering (n,) follows orientation; nothing with too few elongated cells.
 
@@ -89,7 +92,7 @@ def oriented(
     if axes.elongated.sum() < LEAST_ELONGATED:
         return ()
     out = []
-    for method, labels in clusterings.items():
+    for method, labels in watched(tuple(clusterings.items()), "orientation"):
         one = following(labels, np.nan_to_num(axes.angle_rad), axes.elongated, groups, rng)
         out.append(
             Oriented(
@@ -106,12 +109,15 @@ def oriented(
 
 
 def attributes(
-    clusterings: dict[str, Ints], crop_set: CropSet, rng: np.random.Generator
+    clusterings: dict[str, Ints],
+    crop_set: CropSet,
+    rng: np.random.Generator,
+    watched: Watched = unwatched,
 ) -> tuple[Attribute, ...]:
     """Agreement of each clustering (n,) with whatever is recorded of every cell."""
     groups = numbered(crop_set.groups)[1]
     out = []
-    for name, values in _recorded(crop_set).items():
+    for name, values in watched(tuple(_recorded(crop_set).items()), "what is known of cells"):
         for method, labels in clusterings.items():
             one = agreement(labels, name, values, groups, rng)
             out.append(

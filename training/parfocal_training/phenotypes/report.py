@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from parfocal.card import Metric, Phenotypes
+from parfocal.phenotypes import default_names
 from parfocal_training.phenotypes.clustering import CALLED
 from parfocal_training.phenotypes.evidence import followed, fractions, picture
 from parfocal_training.phenotypes.results import Results
-from parfocal_training.phenotypes.store import default_names
 from parfocal_training.report import Report
 
 WAYS = {
@@ -95,11 +95,14 @@ def _phenotypes(page: Report, found: Results, known: Phenotypes, folder: Path) -
 def _choice(page: Report, found: Results, folder: Path) -> None:
     page.heading("How many, and how steady")
     what, extreme = CRITERIA[found.method]
+    sought = found.k_sought or found.k
     way = (
-        f"k = {found.k} was asked for; the {what} is {extreme} at k = {found.best_k}."
+        f"k = {sought} was asked for; the {what} is {extreme} at k = {found.best_k}."
         if found.k_asked
-        else f"k = {found.k} has the {extreme} {what}."
+        else f"k = {sought} has the {extreme} {what}."
     )
+    if sought > found.k:
+        way += f" Of these {sought} components {sought - found.k} hold no cell: {found.k} are left."
     elbow = ""
     if found.method == "k-means":
         elbow = (
@@ -137,9 +140,12 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
         "Whether the same clusters come again: 0 by chance, 1 the same.",
     )  # fmt: skip
     if found.networks == 1:
-        page.paragraph("Only one network was trained: agreement between networks is not known.")
+        page.paragraph(
+            "Only one network was given: agreement between networks is not known. Train another "
+            "with another --seed and give it with --beside."
+        )
     m = found.medoids
-    of = "" if m.n == found.n_cells else f" (on {m.n} cells at random)"
+    of = "" if m.n == found.n_cells else f" (medoids sought among {m.n} cells at random)"
     page.paragraph(
         f"k-medoids at the same k{of}: mean silhouette {m.silhouette:.3f}, {CALLED[found.method]} "
         f"{m.clusters_silhouette:.3f}, adjusted Rand index between the two {m.rand:.3f}."
@@ -148,6 +154,8 @@ def _choice(page: Report, found: Results, folder: Path) -> None:
 
 def _matrices(page: Report, found: Results, folder: Path) -> None:
     page.heading("Latent cell activations")
+    if (folder / "figures" / "training.png").exists():
+        picture(page, folder, "training", "How the network was trained, epoch by epoch.")
     picture(page, folder, "matrices", "LCA of the cells, one line each; lines part the phenotypes.")
     picture(page, folder, "distances", "Distances between cells; lines part the phenotypes.")
     s = found.spread
@@ -177,7 +185,9 @@ def _live(page: Report, found: Results) -> None:
     )
     page.paragraph(
         f"A cell beyond the limits of all phenotypes is 'unlike any'. Limits are set for 2 %; "
-        f"{_percent(found.unlike_any)} of cells of left-out {found.group_kind}s were so."
+        f"{_percent(found.unlike_any)} of cells of left-out {found.group_kind}s were so. Space, "
+        f"phenotypes and limits were made anew for them from the other {found.group_kind}s; how "
+        "many phenotypes there are, and where the search for them began, all cells decided."
     )
     if one.left_out.value < 0.8:
         page.warning(

@@ -12,6 +12,7 @@ from parfocal_training.phenotypes.fractions import Share
 from parfocal_training.phenotypes.model import SingleView
 from parfocal_training.phenotypes.origins import Attribute, Oriented
 from parfocal_training.phenotypes.stability import Agreed
+from parfocal_training.phenotypes.trends import Trend
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +32,10 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Medoids(msgspec.Struct, frozen=True, kw_only=True):
-    """k-medoids at the same k, on `n` cells: its silhouette and that of the study's clusters."""
+    """k-medoids at the same k: its silhouette and that of the study's clusters.
+
+    Medoids were sought among `n` cells.
+    """
 
     n: int
     silhouette: float
@@ -50,7 +54,11 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `phenotypes-figures.json`."""
+    """The content of `phenotypes-figures.json`.
+
+    `k_sought` clusters were asked for, or chosen; of a mixture some may have come out empty, which
+    leaves `k`. None: none did.
+    """
 
     schema: Literal["parfocal.phenotypes-figures/1"] = "parfocal.phenotypes-figures/1"
     data: str
@@ -72,6 +80,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     sweep: tuple[OfK, ...]
     k: int
+    k_sought: int | None = None
     k_asked: bool
     best_k: int
     elbow_k: int
@@ -86,4 +95,5 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     attributes: tuple[Attribute, ...]
     shares: tuple[Share, ...]
     differences: tuple[Difference, ...]
+    trends: tuple[Trend, ...] = ()
     untested: str

@@ -11,6 +11,7 @@ from parfocal.card import Metric
 from parfocal_training.phenotypes.choice import starts
 from parfocal_training.phenotypes.clustering import Method, clusters_of
 from parfocal_training.phenotypes.lca import CellLca
+from parfocal_training.phenotypes.progress import Watched, unwatched
 from parfocal_training.phenotypes.space import Floats, Ints, Kind, fitted, spread_of
 from parfocal_training.pixels.agreement import adjusted_rand
 
@@ -55,6 +56,7 @@ def between_networks(
     components: int | None,
     method: Method,
     seed: int,
+    watched: Watched = unwatched,
 ) -> Agreed | None:
     """Every pair of networks at the same k, each with its own LCAs and space.
 
@@ -62,11 +64,16 @@ def between_networks(
     """
     k = int(labels.max()) + 1
     every = [labels]
-    for lca in lcas[1:]:
+    for lca in watched(lcas[1:], "other networks"):
         points = fitted(lca.mean, kind, components, spread_of(lca.copies)).at(lca.mean)
         every.append(_best(points, k, method, seed))
     found = [_rand(one, other) for one, other in combinations(every, 2)]
     return agreed("network (repeat of the training)", found) if found else None
+
+
+def between_methods(labels: Ints, medoids: Ints) -> Agreed:
+    """Clusters (n,) and those of k-medoids at the same k."""
+    return agreed("method (k-medoids instead)", [_rand(labels, medoids)])
 
 
 def over_groups(
@@ -77,6 +84,7 @@ def over_groups(
     draws: int,
     kind: str,
     rng: np.random.Generator,
+    watched: Watched = unwatched,
 ) -> Agreed:
     """Clusters of whole groups drawn with replacement, each told of all cells, against `labels`.
 
@@ -85,13 +93,22 @@ def over_groups(
     k = int(labels.max()) + 1
     places = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     found: list[float] = []
-    while len(found) < draws:
-        some = np.concatenate([places[i] for i in rng.integers(len(places), size=len(places))])
-        if len(np.unique(some)) <= k:
-            continue  # a draw with fewer cells than clusters has no clustering
+    for _ in watched(range(draws), f"draws of {kind}s"):
+        some = _drawn(places, k, rng)
         mine = _best(points[some], k, method, int(rng.integers(2**31)))
         found.append(_rand(labels, clusters_of(points[some], mine, method).nearest(points)[0]))
     return agreed(f"{kind}s drawn with replacement", found)
+
+
+def _drawn(places: list[Ints], k: int, rng: np.random.Generator) -> Ints:
+    """Cells of groups drawn with replacement; `places` are the cells of each group.
+
+    Drawn again where there are no more cells than the k clusters.
+    """
+    while True:
+        some = np.concatenate([places[i] for i in rng.integers(len(places), size=len(places))])
+        if len(np.unique(some)) > k:
+            return some
 
 
 def as_metric(found: Agreed) -> Metric:

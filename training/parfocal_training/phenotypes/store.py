@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from parfocal.card import Phenotypes
-from parfocal.phenotypes import UNLIKE_ANY
+from parfocal.phenotypes import UNLIKE_ANY, default_names
 from parfocal_training.checkpoint import decoded
 from parfocal_training.errors import DataError, UsageError
 from parfocal_training.phenotypes.results import Results
@@ -86,13 +86,10 @@ def is_named(folder: Path) -> bool:
     return known.named_by != "" or known.names != default_names(len(known.names))
 
 
-def default_names(k: int) -> tuple[str, ...]:
-    """`phenotype 1` is the largest."""
-    return tuple(f"phenotype {j + 1}" for j in range(k))
-
-
 def named(known: Phenotypes, pairs: list[str], by: str) -> Phenotypes:
     """Phenotypes with the names that `N=NAME` pairs give; the others keep theirs.
+
+    Whoever gave names before stays among the authors.
 
     Raises
     ------
@@ -109,7 +106,10 @@ def named(known: Phenotypes, pairs: list[str], by: str) -> Phenotypes:
             )
         names[int(number) - 1] = unicodedata.normalize("NFC", name.strip())
     _check_names(names, by)
-    return msgspec.structs.replace(known, names=tuple(names), named_by=by)
+    authors = [known.named_by] if known.named_by else []
+    if by and by not in known.named_by.split(", "):
+        authors.append(by)
+    return msgspec.structs.replace(known, names=tuple(names), named_by=", ".join(authors))
 
 
 def _check_names(names: list[str], by: str) -> None:

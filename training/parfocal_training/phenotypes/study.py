@@ -17,8 +17,8 @@ from parfocal_training.networks import TrainedNetwork
 from parfocal_training.phenotypes import measures, origins, stability
 from parfocal_training.phenotypes.choice import OfK, best_k, elbow_k, kept_sweep, starts, sweep
 from parfocal_training.phenotypes.clustering import CALLED, clusters_of
-from parfocal_training.phenotypes.differences import differences
-from parfocal_training.phenotypes.fractions import shares
+from parfocal_training.phenotypes.comparisons import comparisons
+from parfocal_training.phenotypes.fractions import shares, too_many
 from parfocal_training.phenotypes.lca import CellLca, Source
 from parfocal_training.phenotypes.model import (
     LeftOutCells,
@@ -28,6 +28,7 @@ from parfocal_training.phenotypes.model import (
     single_view,
     unlike_any,
 )
+from parfocal_training.phenotypes.progress import Watched
 from parfocal_training.phenotypes.results import Results, Spread
 from parfocal_training.phenotypes.silhouette import all_silhouettes
 from parfocal_training.phenotypes.space import Floats, Ints, Space, fitted, spread_of
@@ -38,12 +39,16 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """What a study is made of: crops, networks, and the LCAs that each network gives them."""
+    """What a study is made of: crops, networks, and the LCAs that each network gives them.
+
+    `profile` is the picture of the networks' training, a PNG, if there is one.
+    """
 
     crop_set: CropSet
     networks: Sequence[TrainedNetwork]
     lcas: Sequence[CellLca]
     made_from: Source
+    profile: bytes | None = None
 
     @property
     def groups(self) -> Ints:
@@ -79,23 +84,37 @@ class Clustered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """What clusters are compared with: other clusters (n,) by name, pixels and their long axes."""
+
+    others: dict[str, Ints]
+    pixels: origins.Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """All that files and figures show of n cells; `spread` are distances of copies and cells."""
+    """All that files and figures show of n cells; `spread` are distances of copies and cells.
+
+    `others` are clusters (n,) to compare with: k-medoids of LCA, and k-means of pixels.
+    """
 
     lca: CellLca
     points: Floats
     labels: Ints
+    others: dict[str, Ints]
     silhouettes: Floats
     spread: tuple[Floats, Floats]
     known: Phenotypes
     results: Results
 
 
-def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Study:
-    """All of it; `say` is told every k as its clusters are found."""
+def study(
+    cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None], watched: Watched
+) -> Study:
+    """All of it; `say` is told every k as its clusters are found, `watched` sees each stage."""
     rng = np.random.default_rng(options.seed)
-    lca, made = cells.lcas[0], _clustered(cells, options, say)
-    steady = _steady(cells, made, options, rng)
+    lca, made = cells.lcas[0], _clustered(cells, options, say, watched)
+    steady = _steady(cells, made, options, rng, watched)
     left_out = left_out_cells(
         lca,
         made.labels,
@@ -103,28 +122,38 @@ def study(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None])
         options.components,
         options.method,
         folds_of(cells.groups, FOLDS, rng),
+        watched,
     )
     known = _phenotypes(cells, made, left_out, steady[-1], options, rng)
     silhouettes = all_silhouettes(made.points, made.labels)
     apart = measures.spread(lca, made.space, made.points, rng)
-    results = _results(cells, made, left_out, steady, known, silhouettes, apart, options, rng)
-    return Study(lca, made.points, made.labels, silhouettes, apart, known, results)
+    beside = _beside(cells, made, options, rng, watched)
+    results = _results(
+        cells, made, left_out, steady, known, silhouettes, apart, beside, options, rng, watched
+    )
+    return Study(lca, made.points, made.labels, beside.others, silhouettes, apart, known, results)
 
 
-def _clustered(cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None]) -> Clustered:
+def _clustered(
+    cells: Cells, options: argparse.Namespace, say: Callable[[OfK], None], watched: Watched
+) -> Clustered:
     lca = cells.lcas[0]
     space = fitted(lca.mean, options.space, options.components, spread_of(lca.copies))
     points, single = space.at(lca.mean), space.at(lca.single)
-    found = _found(cells, points, options, say)
+    found = _found(cells, points, options, say, watched)
     k = options.clusters or best_k(found)
-    every, cost = starts(points, k, options.method, options.repeats, options.seed)
+    every, cost = starts(points, k, options.method, options.repeats, options.seed, watched)
     labels = every[int(cost.argmin())]
     known = clusters_of(single, labels, options.method)
     return Clustered(space, points, found, every, labels, single, known)
 
 
 def _found(
-    cells: Cells, points: Floats, options: argparse.Namespace, say: Callable[[OfK], None]
+    cells: Cells,
+    points: Floats,
+    options: argparse.Namespace,
+    say: Callable[[OfK], None],
+    watched: Watched,
 ) -> tuple[OfK, ...]:
     """Clusters at every k, kept on disk for a next run with another choice."""
     ks = range(2, min(options.max_clusters, len(points) // 5) + 1)
@@ -133,18 +162,29 @@ def _found(
     return kept_sweep(
         options.out / "lca" / "sweep.json",
         hashlib.sha256(text).hexdigest(),
-        lambda: sweep(points, ks, options.method, options.starts, options.seed, say),
+        lambda: sweep(points, ks, options.method, options.starts, options.seed, say, watched),
+        say,
     )
 
 
 def _steady(
-    cells: Cells, made: Clustered, options: argparse.Namespace, rng: np.random.Generator
+    cells: Cells,
+    made: Clustered,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+    watched: Watched,
 ) -> list[stability.Agreed]:
     """Stability, the draws of groups last."""
     found = (
         stability.between_starts(made.every),
         stability.between_networks(
-            cells.lcas, made.labels, options.space, options.components, options.method, options.seed
+            cells.lcas,
+            made.labels,
+            options.space,
+            options.components,
+            options.method,
+            options.seed,
+            watched,
         ),
         stability.over_groups(
             made.points,
@@ -154,6 +194,7 @@ def _steady(
             options.resamples,
             cells.kind,
             rng,
+            watched,
         ),
     )
     return [one for one in found if one is not None]
@@ -190,12 +231,15 @@ def _results(
     known: Phenotypes,
     silhouettes: Floats,
     apart: tuple[Floats, Floats],
+    beside: Beside,
     options: argparse.Namespace,
     rng: np.random.Generator,
+    watched: Watched,
 ) -> Results:
     crop_set, lca, labels = cells.crop_set, cells.lcas[0], made.labels
-    oriented, attributes = _origins(cells, labels, options, rng)
-    tested, untested = differences(crop_set, labels)
+    every = {origins.LCA: labels} | beside.others
+    medoids = beside.others[origins.MEDOIDS]
+    tested = comparisons(crop_set, labels)
     return Results(
         data=crop_set.index.data,
         simulated=cells.simulated,
@@ -204,7 +248,7 @@ def _results(
         group_kind=cells.kind,
         network=cells.networks[0].name,
         networks=len(cells.networks),
-        other_crops=cells.networks[0].crops_sha256 not in (None, crop_set.digest),
+        other_crops=not cells.networks[0].knows(crop_set),
         copies=options.copies,
         lca_values=lca.mean.shape[1],
         method=options.method,
@@ -216,13 +260,14 @@ def _results(
         repeats=options.repeats,
         sweep=made.found,
         k=len(known.names),
+        k_sought=options.clusters or best_k(made.found),
         k_asked=options.clusters is not None,
         best_k=best_k(made.found),
         elbow_k=elbow_k(made.found),
         silhouette=float(silhouettes.mean()),
         clusters=measures.clusters(labels, silhouettes, cells.groups, known),
-        medoids=measures.medoids(made.points, labels, rng),
-        stability=tuple(steady),
+        medoids=measures.medoids(made.points, labels, medoids),
+        stability=(*steady, stability.between_methods(labels, medoids)),
         spread=Spread(
             copies=float(np.median(apart[0])),
             cells=float(np.median(apart[1])),
@@ -230,26 +275,30 @@ def _results(
         ),
         single_view=single_view(made.single, labels, made.known, left_out, cells.groups, rng),
         unlike_any=known.unlike_any,
-        orientation=oriented,
-        attributes=attributes,
+        orientation=origins.oriented(every, beside.pixels.axes, cells.groups, rng, watched),
+        attributes=origins.attributes(every, crop_set, rng, watched),
         shares=shares(crop_set, labels),
-        differences=tested,
-        untested=untested,
+        differences=tested.differences,
+        trends=tested.trends,
+        untested=" ".join((*tested.untested, *too_many(crop_set))),
     )
 
 
-def _origins(
-    cells: Cells, labels: Ints, options: argparse.Namespace, rng: np.random.Generator
-) -> tuple[tuple[origins.Oriented, ...], tuple[origins.Attribute, ...]]:
-    """What these clusters and those of pixels follow."""
+def _beside(
+    cells: Cells,
+    made: Clustered,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+    watched: Watched,
+) -> Beside:
     reference = cells.networks[0].pixels.reference_distribution()
-    pixels = origins.pixels_of(cells.crop_set, reference, options.shrink)
-    k = int(labels.max()) + 1
-    both = {
-        origins.LCA: labels,
-        origins.PIXELS: origins.pixel_clusters(pixels, k, options.seed),
+    pixels = origins.pixels_of(cells.crop_set, reference, options.shrink, watched)
+    k = int(made.labels.max()) + 1
+    find: dict[str, Callable[[], Ints]] = {
+        origins.MEDOIDS: lambda: measures.medoid_clusters(made.points, k, rng),
+        origins.PIXELS: lambda: origins.pixel_clusters(pixels, k, options.seed),
     }
-    return (
-        origins.oriented(both, pixels.axes, cells.groups, rng),
-        origins.attributes(both, cells.crop_set, rng),
-    )
+    others = {
+        name: found() for name, found in watched(tuple(find.items()), "clusters to compare with")
+    }
+    return Beside(others, pixels)

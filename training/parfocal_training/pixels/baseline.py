@@ -40,7 +40,7 @@ def baseline(crop_set: CropSet, options: argparse.Namespace) -> Baseline:
     margin, side = crop_set.index.rules.margin_px, crop_set.index.rules.crop_px
     bare = crop_set.crops[:, margin : margin + side, margin : margin + side]
     crops = normalize(bare, medoid_reference(bare))
-    axes = long_axes(crops)
+    axes = long_axes(crops, crop_set.bare_masks(np.arange(len(crop_set))))
     small = area_averaged(crops, options.shrink)
     scores, components, explained = pixel_components(small, options.components)
     found, chosen = _clusterings(scores, axes, options)

@@ -31,7 +31,7 @@ def pixel_components(crops_float: Images, n: int) -> tuple[Floats, Images, Float
     ----------
     crops_float : ndarray of shape (m, h, w), float32
     n : int
-        Components wanted; at most m - 1 are there.
+        Components wanted; at most m - 1 and at most h * w are there.
 
     Returns
     -------
@@ -43,16 +43,35 @@ def pixel_components(crops_float: Images, n: int) -> tuple[Floats, Images, Float
     """
     m = len(crops_float)
     centred = (crops_float - crops_float.mean(0)).reshape(m, -1)  # (m, h * w)
+    find = of_pixels if m > centred.shape[1] else of_crops
     total = float(np.einsum("ij,ij->", centred, centred, dtype=np.float64))
     if total <= 0:
         raise DataError(f"the {m} crops are all the same: they have no components")
-    gram = (centred @ centred.T).astype(np.float64)  # (m, m): crops are fewer than pixels
-    values, vectors = np.linalg.eigh(gram)
-    keep = np.argsort(values)[::-1][: min(n, m - 1)]
-    values, vectors = np.maximum(values[keep], 0), vectors[:, keep]
-    scale = np.sqrt(np.maximum(values, 1e-12 * total))
-    components = (vectors / scale).T.astype(np.float32) @ centred  # (n, h * w)
+    scores, components, values = find(centred, min(n, m - 1))
     largest = np.abs(components).argmax(1)
-    sign = np.sign(components[np.arange(len(keep)), largest])
+    sign = np.sign(components[np.arange(len(values)), largest])
     components = (components * sign[:, None]).reshape(-1, *crops_float.shape[1:])
-    return vectors * np.sqrt(values) * sign, components.astype(np.float32), values / total
+    return scores * sign, components.astype(np.float32), values / total
+
+
+def of_crops(centred: Images, n: int) -> tuple[Floats, Images, Floats]:
+    """Components of m centred crops (m, p), by the m x m products of crops: for few crops.
+
+    Scores (m, n), components (n, p) of unit length and either sign, and sums of squares (n,).
+    """
+    values, vectors = largest_eigenvectors(centred @ centred.T, n)
+    scale = np.sqrt(np.maximum(values, 1e-12 * values.sum()))
+    return vectors * np.sqrt(values), (vectors / scale).T.astype(np.float32) @ centred, values
+
+
+def of_pixels(centred: Images, n: int) -> tuple[Floats, Images, Floats]:
+    """The same by the p x p products of pixels: for more crops than pixels."""
+    values, vectors = largest_eigenvectors(centred.T @ centred, n)
+    components = vectors.T.astype(np.float32)  # (n, p)
+    return (centred @ components.T).astype(np.float64), components, values
+
+
+def largest_eigenvectors(products: Images, n: int) -> tuple[Floats, Floats]:
+    """The n largest eigenvalues of a symmetric matrix, descending, and their columns."""
+    values, vectors = np.linalg.eigh(products.astype(np.float64))
+    return np.maximum(values[::-1][:n], 0), vectors[:, ::-1][:, :n]

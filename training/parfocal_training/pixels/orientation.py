@@ -25,12 +25,12 @@ SMOOTH = 1 / 56
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axes:
-    """Long axes of n cells; NaN where no foreground lies in the middle of the crop.
+    """Long axes of n cells; NaN where a mask is empty, or no foreground is in the middle.
 
     `angle_rad` (n,) in [0, pi): 0 is along a row, pi / 4 rises to the upper right as seen on a
-    screen. `aspect` (n,) is the ratio of the foreground's principal standard deviations. `whole`
-    (n,): the foreground does not touch the edge of the crop, so it is that of a single, whole cell
-    and not of a cell with its neighbours.
+    screen. `aspect` (n,) is the ratio of the mask's principal standard deviations. `whole`
+    (n,): the mask or foreground does not touch the edge of the crop, so it is that of a single,
+    whole cell and not of a cell with its neighbours.
     """
 
     angle_rad: Floats
@@ -76,9 +76,12 @@ def long_axis(mask: Bools) -> tuple[float, float]:
     return float(angle), float(np.sqrt((half + split) / (half - split)))
 
 
-def axes_of(crops: Images) -> Axes:
-    """The long axis of the central cell of each crop (n, s, s)."""
-    masks = [foreground(crop) for crop in crops]
+def axes_of(crops: Images, masks: Bools | None = None) -> Axes:
+    """The long axis of the central cell of each crop (n, s, s), from its mask (n, s, s) if known.
+
+    Without masks a cell is the foreground of its crop.
+    """
+    masks = np.array([foreground(crop) for crop in crops]) if masks is None else masks
     found = np.array([long_axis(mask) for mask in masks]).reshape(-1, 2)  # (n, 2)
     rim = [mask[0].any() | mask[-1].any() | mask[:, 0].any() | mask[:, -1].any() for mask in masks]
     return Axes(found[:, 0], found[:, 1], np.isfinite(found[:, 0]) & ~np.array(rim, bool))
@@ -106,15 +109,15 @@ def disc(crops: Images) -> Images:
     return np.where(np.hypot(x, y) <= side / 2 - 1, crops, level).astype(np.float32)
 
 
-def long_axes(crops: Images) -> Axes:
-    """The long axis of each normalized crop (n, s, s).
+def long_axes(crops: Images, masks: Bools | None = None) -> Axes:
+    """The long axis of each normalized crop (n, s, s), from its mask (n, s, s) if known.
 
     Raises
     ------
     DataError
         Too few elongated cells to say what clusters follow.
     """
-    axes = axes_of(crops)
+    axes = axes_of(crops, masks)
     if axes.elongated.sum() < 10:
         raise DataError(
             f"{int(axes.elongated.sum())} of {len(crops)} cells are elongated and whole in their "

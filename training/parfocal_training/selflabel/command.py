@@ -25,12 +25,17 @@ from parfocal_training.options import (
     whole_above_zero,
 )
 from parfocal_training.recipe import SELF_LABEL, Recipe
+from parfocal_training.selflabel.cost import (
+    ENOUGH_FOR,
+    LEAST_SEEN,
+    SEEN_FOR_EACH_MORE,
+    Cost,
+    cost,
+    epochs_for,
+)
 from parfocal_training.selflabel.store import SelfLabelled, read_selflabelled
 from parfocal_training.selflabel.training import Plan, SelfLabel
 from parfocal_training.train import Epoch
-
-LEAST_SEEN = 300_000
-"""Copies, of whatever cells, that a network needs to see before it tells any of them apart."""
 
 
 def add(commands: Commands) -> None:
@@ -56,9 +61,10 @@ def add(commands: Commands) -> None:
         type=float,
         default=0.98,
         metavar="SHARE",
-        help="training ends early once so many of the held-out copies are recognized; 1: after all "
-        "epochs, each of which shows one copy of every cell (--epochs None: at least "
-        f"{LEAST_SEEN:,} copies)",
+        help="training ends once so many of the cells are recognized in the held-out copies by "
+        "which a pass is tested, one of each cell; 1: after all epochs, each of which shows one "
+        f"copy of every cell (--epochs None: about {LEAST_SEEN:,} copies, and "
+        f"{SEEN_FOR_EACH_MORE:,} for each cell beyond {ENOUGH_FOR:,})",
     )
     command.add_argument(
         "--repeats", type=whole_above_zero, default=5, help="networks, each with a seed of its own"
@@ -90,7 +96,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     device = device_named(options.device)
     plan = Plan(
         code_version=__version__,
-        recipe=recipe_for(options, len(crop_set)),
+        recipe=recipe_for(options, device.type, len(crop_set)),
         copies=options.copies,
         held_out=options.held_out,
         target_accuracy=options.target,
@@ -99,51 +105,79 @@ def run(options: argparse.Namespace, console: Console) -> None:
         crops_sha256=crop_set.digest,
         device=device.type,
     )
+    price = cost(crop_set, plan.recipe, plan.repeats, device, time.perf_counter)
+    _say_cost(price, plan.target_accuracy < 1, options, console)
     running = SelfLabel(crop_set, options.out, plan, device, lambda: datetime.now(UTC))
     _follow(running, options, console)
     _report(read_selflabelled(options.out), options, console)
 
 
-def recipe_for(options: argparse.Namespace, n_cells: int) -> Recipe:
-    """The recipe; unless `--epochs` says so, few cells get more epochs: `LEAST_SEEN` copies."""
-    recipe = recipe_from(options)
+def recipe_for(options: argparse.Namespace, device_type: str, n_cells: int) -> Recipe:
+    """The recipe; unless `--epochs` says so, its epochs are those for so many cells."""
+    recipe = recipe_from(options, device_type)
     if recipe.self_labels or recipe.mixup or recipe.balance != "crops":
         raise UsageError(
             "self_labels, mixup and balance are for cells with classes: leave them out of --set"
         )
     if options.epochs is not None:
         return recipe
-    return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-LEAST_SEEN // n_cells)))
+    return msgspec.structs.replace(recipe, epochs=epochs_for(recipe, n_cells))
+
+
+def _say_cost(
+    price: Cost, may_end_early: bool, options: argparse.Namespace, console: Console
+) -> None:
+    if options.json:
+        emit({"plan": msgspec.to_builtins(price)})
+        return
+    most = "at most " if may_end_early else ""
+    console.print(
+        f"{price.networks} network(s) of {price.cells:,} cells, each {most}{price.epochs:,} epochs "
+        f"({price.copies_seen:,} copies): {most}about {screen.clock_text(price.seconds)} min:s in "
+        "all",
+        soft_wrap=True,
+    )
 
 
 def _follow(running: SelfLabel, options: argparse.Namespace, console: Console) -> None:
+    pace = screen.Pace(time.monotonic, may_end_early=running.plan.target_accuracy < 1)
     if options.json:
         for part, epoch in running.run(options.resume):
-            _emit(part, epoch)
+            _emit(part, epoch, pace.left(part, epoch))
         return
-    pace = screen.Pace(running.plan.recipe.epochs, time.monotonic)
     with screen.shown_epochs(console, pace) as say:
         for part, epoch in running.run(options.resume):
             say(part, epoch)
 
 
-def _emit(part: Part, epoch: Epoch) -> None:
-    emit({"part": msgspec.to_builtins(part), "epoch": msgspec.to_builtins(epoch)})
+def _emit(part: Part, epoch: Epoch, left: screen.Left) -> None:
+    emit(
+        {
+            "part": msgspec.to_builtins(part),
+            "epoch": msgspec.to_builtins(epoch),
+            "left": msgspec.to_builtins(left),
+        }
+    )
 
 
 def _report(done: SelfLabelled, options: argparse.Namespace, console: Console) -> None:
     if options.json:
         emit({"out": str(options.out), "repeats": msgspec.to_builtins(done.repeats)})
         return
-    table = Table("network", "epochs", "copies seen", "held-out copies recognized", "min:s")
+    table = Table("network", "epochs", "copies seen", "last pass", "as live", "min:s")
     for one in done.repeats:
-        share, clock = screen.percent(one.accuracy), screen.clock_text(one.seconds)
-        table.add_row(one.name, str(one.epochs), f"{one.copies_seen:,}", share, clock)
+        shares = screen.percent(one.last_pass), screen.percent(one.accuracy)
+        clock = screen.clock_text(one.seconds)
+        table.add_row(one.name, str(one.epochs), f"{one.copies_seen:,}", *shares, clock)
     console.print(table)
+    console.print(
+        "last pass: recognized of one held-out copy of each cell, varied as in training; the "
+        f"target is of these. as live: of all {done.held_out}, made as live crops are"
+    )
     short = [one.name for one in done.repeats if not one.reached]
     if short and done.target_accuracy < 1:
         console.print(
-            f"{', '.join(short)} ended below the target of {done.target_accuracy:.0%}: give more "
-            "epochs with --epochs"
+            f"{', '.join(short)} ended below the target of {done.target_accuracy:.0%} of the last "
+            "pass: give more epochs with --epochs"
         )
     console.print(f"networks in {options.out}; cluster their cells with parfocal-train phenotypes")

@@ -15,7 +15,14 @@ from parfocal_training.write import write_whole
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the trainings; `accuracy` and `loss` are those of the held-out copies."""
+    """One of the trainings.
+
+    `last_pass` is the share recognized after the last pass, of one held-out copy of each cell,
+    varied as in training; `reached` compares it with the target. None: an older version's training.
+    `accuracy` and `loss` are those of the finished network on all held-out copies, made as live
+    crops are: at full resolution, in their own surroundings, normalized last. `seconds` is the time
+    of all passes, whatever sessions they ran in.
+    """
 
     name: str
     seed: int
@@ -25,6 +32,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
     seconds: float
     reached: bool
+    last_pass: float | None = None
     weights_sha256: str
 
 

@@ -41,9 +41,6 @@ from parfocal_training.train import (
 )
 from parfocal_training.write import write_whole
 
-TESTED = 3
-"""Held-out copies of every cell in the final test."""
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the result of a self-label run."""
@@ -79,7 +76,7 @@ class SelfLabel:
     def run(self, resume: bool) -> Generator[tuple[Part, Epoch], None, None]:
         """Train every repeat, yielding each pass, then write what came out."""
         claim(self.folder, self.plan, resume)
-        reference = medoid_reference(self.crop_set.bare(np.arange(len(self.crop_set))))
+        reference = medoid_reference(self.crop_set.bare(slice(None)))
         made: tuple[Repeat, ...] = ()
         for number in range(self.plan.repeats):
             made += ((yield from self._repeat(number, reference)),)
@@ -100,9 +97,9 @@ class SelfLabel:
         folder.mkdir(parents=True, exist_ok=True)
         state = begin(self._config(reference), self.plan.recipe, seed, self.device)
         copies = Copies.on(self.device, n, self.plan.copies, self.plan.held_out, seed)
-        seconds = yield from self._passes(part, state, copies, reference, folder)
+        yield from self._passes(part, state, copies, reference, folder)
         store.write_weights(state.averaged, folder / "model.safetensors")
-        repeat = self._tested(name, seed, state, copies, reference, seconds, folder)
+        repeat = self._tested(name, seed, state, copies, reference, folder)
         write_whole(done, msgspec.json.encode((repeat, self.histories[name])))
         return repeat
 
@@ -113,25 +110,28 @@ class SelfLabel:
         copies: Copies,
         reference: Reference,
         folder: Path,
-    ) -> Generator[tuple[Part, Epoch], None, float]:
-        """Train until the target is reached or the passes are used up; seconds of this run."""
+    ) -> Generator[tuple[Part, Epoch], None, None]:
+        """Train until the target is reached or the passes are used up."""
         last, tag = folder / "last.safetensors", f"{self.plan.digest} {part.name}"
         history = store.restore_progress(state, tag, last) if last.exists() else []
         self.histories[part.name] = history
-        begun_s = self.clock_s()
-        if history and self._reached(history[-1]):
-            return 0.0
-        crops = self._cells()
+        if history and self._ends_with(history[-1]):
+            return
+        crops, begun_s = self._cells(), self.clock_s() - state.seconds
         for epoch in train(state, crops, None, self.plan.recipe, reference, copies):
             history.append(epoch)
+            state.seconds = self.clock_s() - begun_s
             store.write_progress(state, tag, history, last)
             yield part, epoch
-            if self._reached(epoch):
+            if self._ends_with(epoch):
                 break
-        return self.clock_s() - begun_s
 
     def _reached(self, epoch: Epoch) -> bool:
         return epoch.val_accuracy is not None and epoch.val_accuracy >= self.plan.target_accuracy
+
+    def _ends_with(self, epoch: Epoch) -> bool:
+        """A target of 1 asks for every pass, however good one of them is."""
+        return self.plan.target_accuracy < 1 and self._reached(epoch)
 
     def _cells(self) -> Labelled:
         return Labelled.each_its_own(self.device, self.crop_set)
@@ -148,32 +148,33 @@ class SelfLabel:
         state: TrainingState,
         copies: Copies,
         reference: Reference,
-        seconds: float,
         folder: Path,
     ) -> Repeat:
-        """The network on held-out copies that went the daemon's way: varied, then normalized."""
+        """The network on all held-out copies, made the daemon's way: varied, then normalized."""
         # raw crops of other images differ in brightness: their surroundings would be new to it; and
         # no camera bends the grey scale
         straight = replace(self.plan.recipe.augmentation, tone=0.0)
         recipe = msgspec.structs.replace(
             self.plan.recipe, vary="crop", surroundings=0.0, augmentation=straight
         )
-        crops = self._cells()
+        crops, n = self._cells(), len(self.crop_set)
         material = to_vary(crops, recipe, state.averaged.config, reference)
         found = [
             held_out_copies(state.averaged, material, crops.labels, recipe, reference, copies, turn)
-            for turn in range(min(TESTED, copies.held_out))
+            for turn in range(copies.held_out)
         ]
         loss, accuracy = (float(np.mean(values)) for values in zip(*found, strict=True))
+        last = self.histories[name][-1]
         return Repeat(
             name=name,
             seed=seed,
             epochs=state.epoch,
-            copies_seen=state.epoch * len(self.crop_set),
+            copies_seen=state.epoch * recipe.steps_of(n) * recipe.batch_of(n),
             accuracy=accuracy,
             loss=loss,
-            seconds=seconds,
-            reached=self._reached(self.histories[name][-1]),
+            seconds=state.seconds,
+            reached=self._reached(last),
+            last_pass=last.val_accuracy,
             weights_sha256=weights_sha256(folder / "model.safetensors"),
         )
 

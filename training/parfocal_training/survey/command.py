@@ -53,7 +53,6 @@ def add(commands: Commands) -> None:
 def _make_options(command: argparse.ArgumentParser) -> None:
     shared_options(command)
     command.set_defaults(run=make)
-    command.set_defaults(run=make)
     command.description = (
         "Parts, as in the paper: within (cells of one flask pair), same-type (two flasks of one "
         "cell line), across (a flask pair that is not among the labelled ones), frames (whole "
@@ -203,6 +202,9 @@ def _write(key: Key, crop_set: CropSet, rows: Sequence[Row], options: argparse.N
 
 def score(options: argparse.Namespace, console: Console) -> None:
     """The command `survey score`."""
+    told: Path = options.out / "report.html"
+    if told.exists():
+        raise UsageError(f"'{told}' is there already: give another folder")
     key = read_key(options.key)
     persons = read_answers(key, options.answers)
     said, warnings = _network(key, options)
@@ -213,7 +215,7 @@ def score(options: argparse.Namespace, console: Console) -> None:
     ]
     options.out.mkdir(parents=True, exist_ok=True)
     asked = options.model if said else None
-    report(key, persons, parts, warnings, asked).write(options.out / "report.html")
+    report(key, persons, parts, warnings, asked).write(told)
     if options.json:
         for line in score_lines(key, persons, parts, warnings):
             emit(line)
@@ -221,7 +223,7 @@ def score(options: argparse.Namespace, console: Console) -> None:
     console.print(score_table(parts))
     for warning in warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    console.print(f"report in {options.out}/report.html", markup=False)
+    console.print(f"report in {told}", markup=False)
 
 
 def _network(key: Key, options: argparse.Namespace) -> tuple[dict[int, Ints], list[str]]:
