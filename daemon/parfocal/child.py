@@ -128,6 +128,8 @@ class Child:
                 part = self._socket.recv(1 << 20)
             except BlockingIOError:
                 return None
+            except ConnectionResetError:  # it died before it had read its request
+                part = b""
             except OSError as error:
                 raise self._failed("broke its socket") from error
             if not part:
