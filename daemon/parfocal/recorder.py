@@ -268,7 +268,7 @@ class Recorder:
         with self.journaled() as messages:
             messages += [self.journal.append("alarm", alarm) for alarm in news]
         for alarm in news:
-            log.warning("%s", alarm.text)
+            log_alarm(alarm)
             told[alarm.name] = alarm
 
     # ------------------------------------------------------------------------------------- flasks
@@ -315,7 +315,7 @@ class Recorder:
         messages = [self.journal.append("flask", verdict)]
         told, history = self.told.of(session), totals.history(flask, self.yardstick)
         for alarm in changes(flask, told, history, iso(self.journal.now())):
-            log.warning("%s", alarm.text)
+            log_alarm(alarm)
             messages.append(self.journal.append("alarm", alarm))
             told[alarm.name] = alarm
         self.verdicts.published(session, time.monotonic())
@@ -369,3 +369,8 @@ class Recorder:
         for session in filter(None, (before, flask.session)):
             self.verdicts.count(session, result)  # anew, because the frame is told again
         return FlaskAnswer(flask, None, request.request_id)
+
+
+def log_alarm(alarm: Alarm) -> None:
+    """One line for whoever runs the rig: what is over is no warning."""
+    log.log(logging.INFO if alarm.cleared else logging.WARNING, "%s", alarm.text)
